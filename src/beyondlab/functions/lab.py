@@ -16,6 +16,7 @@ import importlib.util
 import json
 import math
 import re
+import signal
 import sys
 import threading
 import time
@@ -171,11 +172,7 @@ class Environment:
 
     def _watch(self) -> None:
         """Tell a waiting invocation when the process dies under it."""
-        while self.process.returncode is None:
-            try:
-                self.process.wait(1.0)
-            except TimeoutError:
-                continue
+        self.process.wait()
         self.api.abandon()
 
     @property
@@ -207,10 +204,10 @@ class Environment:
             message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESPONSE_BYTES} bytes)."
             status, payload = "error", {"errorType": "Function.ResponseSizeTooLarge", "errorMessage": message}
         elif answer.kind == "timeout":
-            message = f"Error: Task timed out after {timeout:.2f} seconds"
+            message = f"RequestId: {answer.request_id} Error: Task timed out after {timeout:.2f} seconds"
             status, payload = "error", {"errorType": "Sandbox.Timedout", "errorMessage": message}
         else:
-            status, payload = "error", _exit_document(self.process.returncode)
+            status, payload = "error", _exit_document(self.process.returncode, answer.request_id)
         if not kept:
             self.stop()
         self.last_used = time.perf_counter()
@@ -232,7 +229,7 @@ class Environment:
             self._stack.close()
 
 
-def _exit_document(status: int | None) -> dict[str, str]:
+def _exit_document(status: int | None, request_id: str = "") -> dict[str, str]:
     if status is None:
         reason = "Error: Runtime exited for an unknown reason"
     elif status == 0:
@@ -240,8 +237,8 @@ def _exit_document(status: int | None) -> dict[str, str]:
     elif status > 0:
         reason = f"Error: Runtime exited with error: exit status {status}"
     else:
-        reason = f"Error: Runtime exited with error: signal {-status}"
-    return {"errorType": "Runtime.ExitError", "errorMessage": reason}
+        reason = f"Error: Runtime exited with error: signal: {(signal.strsignal(-status) or str(-status)).lower()}"
+    return {"errorType": "Runtime.ExitError", "errorMessage": f"RequestId: {request_id} {reason}"}
 
 
 @dataclass

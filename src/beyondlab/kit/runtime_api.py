@@ -36,6 +36,7 @@ class Answer:
     kind: Literal["response", "error", "too-large", "timeout", "closed"]
     body: bytes
     seconds: float
+    request_id: str
 
 
 class RuntimeApi:
@@ -59,6 +60,7 @@ class RuntimeApi:
         self.restore_error: dict[str, Any] | None = None
         self._changed = threading.Condition()
         self._closed = False
+        self._gone = False
         self._released = False
         self._work: tuple[str, bytes, int] | None = None
         self._current: str | None = None
@@ -121,25 +123,22 @@ class RuntimeApi:
             if self._work is not None or self._current is not None:
                 raise RuntimeError("an event is in work already: one environment serves one request at a time")
             self._answer = None
-            self._work = (str(uuid.uuid4()), body, int((time.time() + timeout) * 1000))
+            request_id = str(uuid.uuid4())
+            self._work = (request_id, body, int((time.time() + timeout) * 1000))
             self._sent_at = time.perf_counter()
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._answer is not None or self._closed, timeout)
+            self._changed.wait_for(lambda: self._answer is not None or self._closed or self._gone, timeout)
             answer, self._work = self._answer, None
             if answer is None:
-                kind = "closed" if self._closed else "timeout"
-                answer = Answer(kind, b"", time.perf_counter() - self._sent_at)
+                kind = "closed" if self._closed or self._gone else "timeout"
+                answer = Answer(kind, b"", time.perf_counter() - self._sent_at, request_id)
             return answer
 
     def abandon(self) -> None:
         """Say that the runtime is gone: a waiting :meth:`invoke` returns an answer of kind ``"closed"``."""
         with self._changed:
-            self._closed_answer()
+            self._gone = True
             self._changed.notify_all()
-
-    def _closed_answer(self) -> None:
-        if self._answer is None:
-            self._answer = Answer("closed", b"", time.perf_counter() - self._sent_at)
 
     # The runtime's side, called by the HTTP handler
 
@@ -174,7 +173,7 @@ class RuntimeApi:
             if request_id != self._current:
                 return False
             self._current = None
-            self._answer = Answer(kind, body, time.perf_counter() - self._sent_at)
+            self._answer = Answer(kind, body, time.perf_counter() - self._sent_at, request_id)
             self._changed.notify_all()
             return True
 
