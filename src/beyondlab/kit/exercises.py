@@ -30,7 +30,8 @@ class Verdict:
         return ""
 
 
-def _say(passed: bool, message: str) -> Verdict:
+def verdict(passed: bool, message: str) -> Verdict:
+    """Print ``message`` and give the verdict: for checks that the ones below do not cover."""
     print(message)
     return Verdict(passed, message)
 
@@ -149,16 +150,16 @@ def check_number(
     if not rtol >= 0:
         raise ValueError(f"rtol={rtol!r}: must be zero or more")
     if answer is None:
-        return _say(False, f"{_OPEN}: replace None with a number{f' in {unit}' if unit else ''}.")
+        return verdict(False, f"{_OPEN}: replace None with a number{f' in {unit}' if unit else ''}.")
     given = _number(answer)
     if given is None:
-        return _say(False, _advise(f"A finite number{f' in {unit}' if unit else ''} is wanted; this is {answer!r}.", hint))
+        return verdict(False, _advise(f"A finite number{f' in {unit}' if unit else ''} is wanted; this is {answer!r}.", hint))
     if _near(given, truth, rtol):
-        return _say(True, f"Right: {_with_unit(truth, unit)}.")
+        return verdict(True, f"Right: {_with_unit(truth, unit)}.")
     for mistake, explanation in mistakes:
         if mistake(given) if callable(mistake) else _near(given, mistake, rtol):
-            return _say(False, f"Not {_with_unit(given, unit)}. {explanation}")
-    return _say(False, _advise(f"Not {_with_unit(given, unit)}: {_distance(given, truth)}.", hint))
+            return verdict(False, f"Not {_with_unit(given, unit)}. {explanation}")
+    return verdict(False, _advise(f"Not {_with_unit(given, unit)}: {_distance(given, truth)}.", hint))
 
 
 def _near(given: float, wanted: float, rtol: float) -> bool:
@@ -202,9 +203,9 @@ def check_function(
     if not cases:
         raise ValueError("cases=[]: a check needs at least one case")
     if function is None:
-        return _say(False, f"{_OPEN}: write the function.")
+        return verdict(False, f"{_OPEN}: write the function.")
     if not callable(function):
-        return _say(False, _advise(f"A function is wanted; this is {function!r}.", hint))
+        return verdict(False, _advise(f"A function is wanted; this is {function!r}.", hint))
     name = getattr(function, "__name__", "your function")
     for case in cases:
         arguments, wanted = (case, None) if reference else case
@@ -215,12 +216,12 @@ def check_function(
         try:
             given = function(*arguments)
         except Exception as error:  # whatever a learner's function raises
-            return _say(False, _advise(f"{call} raised {type(error).__name__}: {error}", hint))
+            return verdict(False, _advise(f"{call} raised {type(error).__name__}: {error}", hint))
         if given is None and wanted is not None:
-            return _say(False, _advise(f"{call} returned nothing. Is a return missing? Wanted: {_short(wanted)}", hint))
+            return verdict(False, _advise(f"{call} returned nothing. Is a return missing? Wanted: {_short(wanted)}", hint))
         if not _same(given, wanted, rtol):
-            return _say(False, _advise(f"{call} gave {_short(given)}, wanted {_short(wanted)}.", hint))
-    return _say(True, f"Right, on all {len(cases)} cases." if len(cases) > 1 else "Right.")
+            return verdict(False, _advise(f"{call} gave {_short(given)}, wanted {_short(wanted)}.", hint))
+    return verdict(True, f"Right, on all {len(cases)} cases." if len(cases) > 1 else "Right.")
 
 
 def _short(value: Any) -> str:
@@ -261,8 +262,8 @@ def check_choice(answer: Any, right: str, why: Mapping[str, str]) -> Verdict:
         raise ValueError(f"right={right!r}: must be one of the options {', '.join(why)}")
     options = ", ".join(why)
     if answer is None:
-        return _say(False, f"{_OPEN}: choose one of {options}.")
+        return verdict(False, f"{_OPEN}: choose one of {options}.")
     chosen = next((option for option in why if option.lower() == str(answer).strip().lower()), None)
     if chosen is None:
-        return _say(False, f"{answer!r} is not one of the options: {options}.")
-    return _say(chosen == right, f"{'Right' if chosen == right else f'Not {chosen}'}: {why[chosen]}")
+        return verdict(False, f"{answer!r} is not one of the options: {options}.")
+    return verdict(chosen == right, f"{'Right' if chosen == right else f'Not {chosen}'}: {why[chosen]}")
