@@ -82,18 +82,17 @@ def check_oldest_first(choose: Callable[..., Any], sandbox: type) -> Verdict:
 
 def _load(code: str, modules: dict[str, types.ModuleType] | None = None) -> dict[str, Any]:
     """Run the source of a handler's module; its names. ``modules`` stand in for imports while it runs."""
-    kept = {name: sys.modules.get(name) for name in modules or {}}
-    sys.modules.update(modules or {})
+    modules = modules or {}
+    before = {name: sys.modules[name] for name in modules if name in sys.modules}
+    sys.modules.update(modules)
     try:
         names: dict[str, Any] = {}
         exec(compile(code, "app.py", "exec"), names)
         return names
     finally:
-        for name, module in kept.items():
-            if module is None:
-                sys.modules.pop(name, None)
-            else:
-                sys.modules[name] = module
+        for name in modules:
+            del sys.modules[name]
+        sys.modules.update(before)
 
 
 def check_lazy_import(code: str) -> Verdict:
