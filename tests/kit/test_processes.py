@@ -247,7 +247,7 @@ OWNER = """
               "print(s.getsockname()[1], flush=True); time.sleep(60)")
     with processes.scratch() as folder:
         (folder / "kept.txt").write_text("x")
-        with processes.Process([sys.executable, "-c", tree], ready=lambda p: p.output().count("\\n") == 3) as one, \\
+        with processes.Process([sys.executable, "-c", tree], ready=lambda p: len(p.output().split()) == 3) as one, \\
              processes.Process([sys.executable, "-c", listen], ready=lambda p: p.output()) as two:
             print(processes.owner_token(), folder, two.output(), one.pid, two.pid, one.output().replace("\\n", " "), flush=True)
             {end}
@@ -292,7 +292,7 @@ def test_nothing_is_left_when_the_owner_is_killed():
         ("sys.exit(3)", 3),
         ("one.__class__(['sleep', '60']).start(); import signal; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -2),
         ("os._exit(4)", 4),
-        ("os.fork() or (time.sleep(60), os._exit(0)); os._exit(5)", 5),
+        ("os.fork() or (time.sleep(6), os._exit(0)); os._exit(5)", 5),
     ],
     ids=["normal", "sys.exit", "interrupt", "os._exit", "forked child lives on"],
 )

@@ -261,9 +261,10 @@ def _label(date: datetime.date, origin: Mapping[str, Any]) -> str:
 
 
 def _get(mapping: Any, key: str, kind: type, where: str) -> Any:
-    if not isinstance(mapping, dict) or not isinstance(mapping.get(key), kind) or mapping[key] is None:
+    value = mapping.get(key) if isinstance(mapping, dict) else None
+    if value is None or not isinstance(value, (int, float) if kind is float else kind):
         raise ValueError(f"{where}: {key!r} is missing or not a {kind.__name__}")
-    return mapping[key]
+    return value
 
 
 def _date(entry: dict[str, Any], where: str) -> datetime.date:
@@ -281,7 +282,7 @@ def _is_measurement(value: Any) -> bool:
 def _measurement(name: str, value: dict[str, Any], where: str) -> Measurement:
     unit = _get(value, "unit", str, where)
     samples = _get(value, "samples", list, where)
-    median = _get(value, "value", (int, float), where)
+    median = _get(value, "value", float, where)
     repetitions = _get(value, "repetitions", int, where)
     spread = _get(value, "spread", list, where)
     if len(spread) != 2:
