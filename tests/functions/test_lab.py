@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from beyondlab.functions import lab
-from beyondlab.functions.lab import Environment, FunctionHost, InitError, import_seconds
+from beyondlab.functions.lab import Environment, FunctionHost, InitError
 from beyondlab.kit import processes
 
 pytestmark = pytest.mark.skipif(lab.missing() is not None and os.environ.get("CI") != "true", reason=str(lab.missing()))
@@ -164,11 +164,6 @@ def test_billing_rounds_the_sum_up_to_a_millisecond():
     assert invocation.billed == 0.351
     assert lab.Invocation("ok", None, duration=0.25006).billed == 0.251
     assert lab.Invocation("ok", None, duration=0.002).billed == 0.002
-
-
-def test_import_times_are_read_and_sorted():
-    text = "import time:       120 |        120 |   zipimport\nnoise\nimport time:      1000 |       5120 | numpy\n"
-    assert import_seconds(text) == {"numpy": 0.00512, "zipimport": 0.00012}
 
 
 @pytest.mark.parametrize(

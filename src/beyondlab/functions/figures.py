@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib import pyplot as plt
 
 from beyondlab.kit.figures import Figure, bars, colour, series, style
+from beyondlab.kit.recordings import Result
 
 
 def life(sandboxes: Sequence[Any], arrivals: Sequence[float], *, keep_alive: float) -> Figure:
@@ -46,7 +47,7 @@ def life(sandboxes: Sequence[Any], arrivals: Sequence[float], *, keep_alive: flo
     )
 
 
-def init_by_import(inits: Mapping[str, Any]) -> Figure:
+def init_by_import(inits: Result) -> Figure:
     """Init time by what the handler's module imports: every measurement and the median. ``inits`` in ms."""
     names = list(inits)
     with style():
@@ -61,7 +62,8 @@ def init_by_import(inits: Mapping[str, Any]) -> Figure:
         fig,
         name="init-by-import",
         alt=f"Bars of the median init time by what the module imports: {medians}. Dots are single runs.",
-        caption="The shortest bar is Python and AWS's client. What the others have more is the handler's own imports.",
+        caption="The shortest bar is Python and AWS's client. What the others have more is the handler's own imports. "
+        f"{inits.label}.",
     )
 
 

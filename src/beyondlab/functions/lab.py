@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import re
 import signal
 import sys
 import threading
@@ -87,7 +86,6 @@ class Environment:
 
     ``code`` is the source of the handler's module, ``app.py``; the handler is ``app.handler`` unless named otherwise.
     With ``snap_start`` the runtime stops after its init where the snapshot is taken, until :meth:`restore`.
-    With ``trace_imports`` it writes what each import cost (``python -X importtime``) to :meth:`output`.
     """
 
     def __init__(
@@ -97,7 +95,6 @@ class Environment:
         handler: str = "app.handler",
         memory_mb: int = 128,
         snap_start: bool = False,
-        trace_imports: bool = False,
         init_limit: float = INIT_LIMIT,
         number: int = 1,
     ) -> None:
@@ -110,7 +107,7 @@ class Environment:
         """Seconds from starting the process until it asked for work (or reached the snapshot)."""
         self.last_used = 0.0
         self._code, self._handler, self._memory_mb = code, handler, memory_mb
-        self._snap_start, self._trace_imports, self._init_limit = snap_start, trace_imports, init_limit
+        self._snap_start, self._init_limit = snap_start, init_limit
         self._stack = ExitStack()
         self._lock = threading.Lock()
 
@@ -146,9 +143,8 @@ class Environment:
             "LAMBDA_TASK_ROOT": str(root),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        options = ["-X", "importtime"] if self._trace_imports else []
         self.process = processes.Process(
-            [sys.executable, *options, "-m", "awslambdaric", self._handler],
+            [sys.executable, "-m", "awslambdaric", self._handler],
             name=f"environment {self.number}",
             env=env,
             cwd=root,
@@ -420,14 +416,3 @@ class FunctionHost:
             for environment in over:
                 self._discard(environment)
 
-
-_IMPORT_LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|( +)(\S+)")
-
-
-def import_seconds(output: str) -> dict[str, float]:
-    """What each import cost, its own imports included, from the text that ``python -X importtime`` writes.
-
-    Returns module name to seconds, the most expensive first.
-    """
-    found = {name: int(total) / 1e6 for _, total, _, name in _IMPORT_LINE.findall(output)}
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
