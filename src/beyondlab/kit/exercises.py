@@ -29,6 +29,9 @@ class Verdict:
     def __repr__(self) -> str:
         return ""
 
+    def _ipython_display_(self) -> None:
+        pass
+
 
 def verdict(passed: bool, message: str) -> Verdict:
     """Print ``message`` and give the verdict: for checks that the ones below do not cover."""

@@ -109,6 +109,10 @@ class Result(Mapping[str, Any]):
 
     def table(self) -> Table:
         """The measurements and the plain values; lists and mappings are left out."""
+        title = self.experiment.replace("_", " ")
+        if not any(isinstance(value, Measurement) for value in self.values()):
+            plain = [[name, value] for name, value in self.items() if isinstance(value, (str, bool, int, float))]
+            return table([title, "found"], plain)
         rows = []
         for name, value in self.items():
             shown = name.replace("_", " ")
@@ -117,7 +121,7 @@ class Result(Mapping[str, Any]):
                 rows.append([shown, quantity(value.value), f"{low}–{high}", quantity(value.repetitions), value.unit])
             elif isinstance(value, (str, bool, int, float)):
                 rows.append([shown, value, "", "", ""])
-        return table([self.experiment.replace("_", " "), "median", "p5–p95", "n", "unit"], rows, align="lrrrl")
+        return table([title, "median", "p5–p95", "n", "unit"], rows, align="lrrrl")
 
     def _repr_markdown_(self) -> str:
         return f"**{self.label}**\n\n{self.table()._repr_markdown_()}"
