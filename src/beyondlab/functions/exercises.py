@@ -74,6 +74,7 @@ def check_oldest_first(choose: Callable[..., Any], sandbox: type) -> Verdict:
     def reference(ends: list[float], now: float, keep_alive: float) -> float | None:
         return min((end for end in ends if 0 <= now - end <= keep_alive), default=None)
 
+    run.__name__ = getattr(choose, "__name__", "choose")
     cases = [([1.0, 3.0, 2.0], 4.0, 10.0), ([1.0, 3.0, 2.0], 12.5, 10.0), ([5.0, 6.0], 4.0, 10.0), ([], 4.0, 10.0)]
     return check_function(
         run, cases, reference=reference, hint="The arguments shown are: when each sandbox ended, now, and keep_alive."
@@ -125,7 +126,6 @@ def check_pings(cold_share: float | None) -> Verdict:
     return check_number(
         cold_share,
         0.9,
-        unit="of the real requests",
         rtol=0.001,
         mistakes=[
             (1.0, "The ping keeps one environment warm: one of the ten finds it."),

@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 
 from beyondlab.kit.figures import Figure, bars, colour, series, style
 from beyondlab.kit.recordings import Result
+from beyondlab.sim.population import PopulationResult
 
 
 def life(sandboxes: Sequence[Any], arrivals: Sequence[float], *, keep_alive: float) -> Figure:
@@ -95,15 +96,13 @@ def cold_share_by_rate(rates: Any, exact: Any, simulated: Any, *, keep_alive: fl
     )
 
 
-def day(rates: Any, result: Any, *, keep_alive: float) -> Figure:
+def day(rates: Any, result: PopulationResult, *, keep_alive: float) -> Figure:
     """Each function of a day's simulation: its share of cold starts against its rate (requests a second).
 
-    ``result`` has arrays ``requests`` and ``cold``, one value a function.
     """
-    rates, requests = np.asarray(rates), np.asarray(result.requests)
-    called = requests > 0
-    share = np.asarray(result.cold)[called] / requests[called]
-    overall = result.cold.sum() / requests.sum()
+    rates = np.asarray(rates)
+    called = np.isfinite(result.function_cold_share)
+    share, overall = result.function_cold_share[called], result.cold_share
     with style():
         fig, axes = plt.subplots()
         axes.semilogx(rates[called], 100 * share, linestyle="", marker="o", markersize=2.6, alpha=0.75,
@@ -127,9 +126,9 @@ def day(rates: Any, result: Any, *, keep_alive: float) -> Figure:
     )
 
 
-def trade_off(timeouts: Sequence[float], results: Sequence[Any]) -> Figure:
+def trade_off(timeouts: Sequence[float], results: Sequence[PopulationResult]) -> Figure:
     """Cold share against memory-time that idles, a point for each keep-alive time (seconds)."""
-    cold = np.array([r.cold.sum() / r.requests.sum() for r in results])
+    cold = np.array([r.cold_share for r in results])
     idle = np.array([r.idle_seconds.sum() / r.busy_seconds.sum() for r in results])
     names = [f"{t / 60:g} min" for t in timeouts]
     with style():

@@ -164,7 +164,7 @@ def smallest_provision(workload: Workload, cold_share: float) -> int:
     return count
 
 
-def options(workload: Workload, *, target: float = 1e-4, restore: float = 0.3) -> list[Option]:
+def options(workload: Workload, *, target: float = 1e-3, restore: float = 0.3) -> list[Option]:
     """On demand, pinged, provisioned for at most ``target`` cold requests, and SnapStart."""
     return [
         on_demand(workload),
@@ -174,12 +174,12 @@ def options(workload: Workload, *, target: float = 1e-4, restore: float = 0.3) -
     ]
 
 
-def decide(workload: Workload, *, target: float = 1e-4, restore: float = 0.3) -> Table:
+def decide(workload: Workload, *, target: float = 1e-3, restore: float = 0.3) -> Table:
     """The options as a table: cold share, slow answers a day, wait, and USD a month."""
     rows = [
         [
             option.name,
-            f"{100 * option.cold_share:.3g} %",
+            f"{100 * option.cold_share:.3g} %" if option.cold_share >= 1e-5 else "< 0.001 %",
             f"{option.cold_share * workload.rate * 86_400:,.1f}",
             f"{option.cold_wait:.2g} s",
             f"{option.usd:,.2f}",
