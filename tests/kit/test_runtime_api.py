@@ -2,6 +2,8 @@
 
 import http.client
 import json
+import socket
+import struct
 import threading
 import time
 
@@ -165,3 +167,13 @@ def test_closing_gives_the_port_back_and_ends_hanging_calls():
     assert len(failures) == 1
     with pytest.raises(OSError):
         call(api, "GET", "/")
+
+
+def test_a_runtime_that_is_cut_off_is_no_news(capsys):
+    with RuntimeApi() as api:
+        host, port = api.address.split(":")
+        connection = socket.create_connection((host, int(port)))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        time.sleep(0.3)
+    assert capsys.readouterr().err == ""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import sys
 import threading
 import time
 import uuid
@@ -66,9 +67,7 @@ class RuntimeApi:
         self._current: str | None = None
         self._answer: Answer | None = None
         self._sent_at = 0.0
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
-        self._server.daemon_threads = True
-        self._server.block_on_close = False
+        self._server = _Server(("127.0.0.1", 0), _handler_for(self))
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="runtime-api", daemon=True
         )
@@ -186,6 +185,16 @@ class RuntimeApi:
         with self._changed:
             self.restore_error = document
             self._changed.notify_all()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A runtime that was stopped in the middle of a call is no error of the server."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def _error(error_type: str, message: str) -> dict[str, str]:
