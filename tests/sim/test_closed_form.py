@@ -1,0 +1,105 @@
+"""Closed forms against published digits, against each other and against a direct computation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.linalg import expm
+from scipy.stats import poisson
+
+from beyondlab.sim import erlang_b, erlang_c, idle_expiry_share, keep_alive_exact
+
+
+@pytest.mark.parametrize(
+    ("rate", "cold_share", "instances"),
+    [
+        (1 / 600, "0.36996", "0.6367"),
+        (0.01, "0.019762", "1.10794"),
+        (0.1, "7.1128e-3", "2.65049"),
+        (1.0, "1.23983e-3", "8.17750"),
+        (10.0, "2.88581e-4", "37.32427"),
+        (100.0, "7.93228e-5", "252.16901"),
+    ],
+)
+def test_keep_alive_table(rate: float, cold_share: str, instances: str) -> None:
+    exact = keep_alive_exact(rate, 2.0, 600.0)
+    for value, digits in ((exact.cold_share, cold_share), (exact.instances, instances)):
+        mantissa, _, power = digits.partition("e")
+        half_a_unit = 0.5 * 10.0 ** (int(power or 0) - len(mantissa.partition(".")[2]))
+        assert abs(value - float(digits)) <= half_a_unit
+
+
+@pytest.mark.parametrize(("rate", "mean_service", "keep_alive"), [(0.5, 2.0, 3.0), (3.0, 4.0, 1.0), (0.2, 1.0, 30.0)])
+def test_keep_alive_by_matrix_exponential(rate: float, mean_service: float, keep_alive: float) -> None:
+    """The first-passage times from the generator itself, without eigenvalues."""
+    load, cold, instances = rate * mean_service, 0.0, 0.0
+    for level in range(1, 60):
+        states = np.arange(level)
+        generator = np.diag(-(rate + states / mean_service))
+        generator += np.diag(np.full(level - 1, rate), 1) + np.diag(states[1:] / mean_service, -1)
+        # The integral of exp(A t) 1 over [0, keep_alive] is a block of the exponential of a larger matrix.
+        larger = np.zeros((level + 1, level + 1))
+        larger[:level, :level], larger[:level, level] = generator, 1.0
+        block = expm(larger * keep_alive)
+        found = poisson.pmf(level - 1, load)
+        cold += found * block[level - 1, :level].sum()
+        instances += poisson.sf(level - 1, load) + rate * found * block[level - 1, level]
+    exact = keep_alive_exact(rate, mean_service, keep_alive)
+    assert exact.cold_share == pytest.approx(cold, rel=1e-9)
+    assert exact.instances == pytest.approx(instances, rel=1e-9)
+
+
+def test_keep_alive_limits() -> None:
+    # Hardly ever: environments are only found by the request right after.
+    assert keep_alive_exact(1e-5, 2.0, 600.0).cold_share == pytest.approx(idle_expiry_share(1e-5, 600.0), rel=1e-3)
+    # No keep-alive to speak of: every request is cold and only busy environments exist.
+    brief = keep_alive_exact(3.0, 2.0, 1e-9)
+    assert brief.cold_share == pytest.approx(1.0, abs=1e-6)
+    assert brief.instances == pytest.approx(6.0, abs=1e-6)
+    # Only products with time matter.
+    assert keep_alive_exact(10.0, 2.0, 600.0).cold_share == pytest.approx(
+        keep_alive_exact(1.0, 20.0, 6000.0).cold_share, rel=1e-9
+    )
+
+
+def test_keep_alive_falls_with_keep_alive_but_not_always_with_rate() -> None:
+    # Where requests start to overlap, a second environment is needed that then expires: the share rises again.
+    first_enough, second_needed = (keep_alive_exact(rate, 2.0, 600.0).cold_share for rate in (0.0085, 0.02))
+    assert second_needed > 1.1 * first_enough
+    by_time = [keep_alive_exact(1.0, 2.0, seconds) for seconds in np.geomspace(1.0, 1e5, 15)]
+    assert (np.diff([exact.cold_share for exact in by_time]) < 0).all()
+    assert (np.diff([exact.instances for exact in by_time]) > 0).all()
+
+
+@pytest.mark.parametrize(("servers", "load", "share"), [(4, 2.0, 0.173913), (10, 8.0, 0.409180), (25, 20.0, 0.209103)])
+def test_erlang_c(servers: int, load: float, share: float) -> None:
+    assert erlang_c(servers, load) == pytest.approx(share, abs=5e-7)
+
+
+def test_erlang_b() -> None:
+    # By definition: the probability of the last state of M/M/c/c.
+    for servers, load in ((0, 1.0), (1, 1.0), (5, 3.0), (30, 40.0)):
+        weights = [load**k / math.factorial(k) for k in range(servers + 1)]
+        assert erlang_b(servers, load) == pytest.approx(weights[-1] / sum(weights), rel=1e-12)
+    assert erlang_b(1_000, 1e-5) == 0.0
+    assert erlang_c(1, 0.8) == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (lambda: keep_alive_exact(0.0, 2.0, 600.0), "rate = 0.0"),
+        (lambda: keep_alive_exact(1.0, -2.0, 600.0), "mean_service = -2.0"),
+        (lambda: keep_alive_exact(1.0, 2.0, math.nan), "keep_alive = nan"),
+        (lambda: keep_alive_exact(5_000.0, 2.0, 600.0), r"rate \* mean_service = 10000.0: must be at most 2,000"),
+        (lambda: idle_expiry_share(math.inf, 1.0), "rate = inf"),
+        (lambda: erlang_b(-1, 1.0), "servers = -1"),
+        (lambda: erlang_b(2, 0.0), "load = 0.0"),
+        (lambda: erlang_c(4, 4.0), "load = 4.0: must be less than servers = 4"),
+    ],
+)
+def test_refused(call, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        call()
