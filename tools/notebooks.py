@@ -61,6 +61,7 @@ def run(notebook: NotebookNode, folder: Path, **environment: str) -> NotebookNod
         timeout=CELL_LIMIT,
         kernel_name="python3",
         record_timing=False,
+        extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(folder)}},
     )
     return client.execute(env=os.environ | environment)

@@ -77,7 +77,7 @@ def comparable(outputs: list[NotebookNode]) -> dict[str, list[str]]:
             parts = {kind: value for kind, value in output.data.items() if kind not in ("image/png", "image/jpeg")}
         for kind, value in parts.items():
             text = str(value)
-            for pattern, replacement in patterns.items():
+            for pattern, replacement in patterns:
                 text = re.sub(pattern, replacement, text)
             found.setdefault(kind, []).append(text)
     return found
