@@ -103,19 +103,24 @@ class Chapters(SphinxDirective):
 
 def visit(self, node: chapters) -> None:
     found: list[Chapter] = node["chapters"]
-    alone = " card-alone" if len(found) == 1 else ""
+    single = len(found) == 1
+    self.body.append(f'<div class="{"card-only" if single else "cards"}">\n')
     for chapter in found:
         link = self.builder.get_relative_uri(self.builder.current_docname, chapter.docname)
-        self.body.append(
-            f'<article class="card{alone}">\n<div class="card-words">\n'
-            f'<p class="label">{escape(chapter.part)}</p>\n'
-            f'<h2><a href="{escape(link)}">{escape(chapter.title)}</a></h2>\n'
-            f'<p class="card-claim"><span class="quoted">“{escape(chapter.claim)}”</span></p>\n'
-            f'<p class="card-question">{escape(chapter.question)}</p>\n'
-            f'<p class="card-answer">{escape(chapter.answer)}</p>\n'
-            f'<ul class="facts"><li>{length(chapter.minutes)}</li><li>{escape(chapter.needs)}</li></ul>\n'
-            f"</div>\n{chapter.drawing or ''}</article>\n"
+        head = (
+            f'<p class="label">{escape(chapter.part)}</p>\n<h2><a href="{escape(link)}">{escape(chapter.title)}</a></h2>\n'
+            f'<p class="card-claim">“{escape(chapter.claim)}”</p>\n<p class="card-question">{escape(chapter.question)}</p>\n'
         )
+        answer = f'<p class="card-answer">{escape(chapter.answer)}</p>\n'
+        facts = f'<ul class="facts"><li>{length(chapter.minutes)}</li><li>{escape(chapter.needs)}</li></ul>\n'
+        if single and chapter.drawing:
+            card = f'<div class="card-words">{head}{answer}{facts}</div>\n{chapter.drawing}'
+        elif single:
+            card = f'<div class="card-words">{head}</div>\n<div class="card-words">{answer}{facts}</div>\n'
+        else:
+            card = head + answer + facts
+        self.body.append(f'<article class="card{" card-alone" * single}">\n{card}</article>\n')
+    self.body.append("</div>\n")
     raise nodes.SkipNode
 
 

@@ -50,8 +50,8 @@ def repair(html: str) -> str:
         link.attrs.pop("title", None)
         link["aria-label"] = f"Link to {name}"
         link.string = "#"
-    for rule in soup.select("hr.docutils"):
-        rule["class"] = []
+    for section in soup.select("section.tex2jax_ignore"):
+        del section["class"]
     return str(soup)
 
 
@@ -82,8 +82,8 @@ def _citations(soup: BeautifulSoup) -> None:
     for entry in soup.select("div.citation, div[role='doc-biblioentry']"):
         entry.attrs.pop("role", None)
         entry["role"] = "listitem"
-        for part in entry.select("[role='doc-backlink']"):
-            part.attrs.pop("role")
+        for part in entry.select("span.label, span.backrefs"):
+            part.decompose()
     for group in soup.select("div.citation-list"):
         group["role"] = "list"
     for entry in soup.select("[role='listitem']"):

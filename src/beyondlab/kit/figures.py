@@ -150,7 +150,7 @@ def _rc() -> dict[str, Any]:
 def _cycle() -> Any:
     from cycler import cycler
 
-    return cycler(color=[LIGHT[f"series-{i}"] for i in range(1, SERIES + 1)]) + cycler(linestyle=list(_DASHES))
+    return cycler(color=[LIGHT[f"series-{i}"] for i in range(1, SERIES + 1)])
 
 
 @contextmanager
