@@ -19,8 +19,9 @@ examples = settings(derandomize=True, deadline=None, max_examples=100)
 @given(st.integers(0, 2**32), st.floats(0.01, 100.0), st.floats(0.1, 50.0), st.integers(1, 200))
 def test_chunks_join_to_the_array(seed: int, rate: float, span: float, size: int) -> None:
     whole = poisson(rate, horizon=span, seed=seed)
-    assert np.array_equal(np.concatenate([np.empty(0), *poisson_chunks(rate, horizon=span, seed=seed, size=size)]), whole)
-    assert all(0 < part.size <= size for part in poisson_chunks(rate, horizon=span, seed=seed, size=size))
+    parts = list(poisson_chunks(rate, horizon=span, seed=seed, size=size))
+    assert np.array_equal(np.concatenate([np.empty(0), *parts]), whole)
+    assert all(0 < part.size <= size for part in parts)
     assert (whole >= 0).all() and (whole < span).all() and (np.diff(whole) >= 0).all()
     counted = poisson(rate, count=whole.size + 1, seed=seed)
     assert np.array_equal(counted[:-1], whole) and counted[-1] >= span

@@ -31,7 +31,8 @@ def cases(draw: st.DrawFn, most: int = 60) -> Case:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     count = draw(st.integers(0, most))
     span, mean = draw(st.sampled_from([1.0, 10.0, 100.0])), draw(st.sampled_from([0.1, 1.0, 5.0, 40.0]))
-    arrivals, service, cold = np.sort(rng.random(count) * span), rng.exponential(mean, count), rng.exponential(mean, count)
+    arrivals = np.sort(rng.random(count) * span)
+    service, cold = rng.exponential(mean, (2, count))
     keep_alive, warm_up = draw(st.floats(0.05, 20.0)), draw(st.sampled_from([0.0, 0.3, 0.7])) * span
     horizon = draw(st.sampled_from([0.0, 0.5, 30.0]))
     if draw(st.booleans()):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from beyondlab.sim import _check
 
 _SPREADS = 9.0
+_CERTAIN = 200.0
+_PRECISION = 1e-12
 _MOST_LOAD = 2_000.0
 
 
@@ -50,7 +52,8 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
     ``provisioned`` environments, the first ones in that order, exist from the start and never expire: their terms of
     the cold share are 0.
 
-    Time grows as (rate * mean_service)**2: under a second for 200 requests in flight, some ten seconds for 2,000.
+    Levels that are surely reached in time need no eigenvalues, and the sum ends where the rest is below 1e-12. Still,
+    time grows faster than rate * mean_service: under a second for 200 requests in flight, some ten seconds for 2,000.
 
     Raises
     ------
@@ -70,15 +73,24 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
     in_flight = poisson(load)
     spread = _SPREADS * math.sqrt(load)
     lowest = max(0, math.floor(load - spread))
-    highest = math.ceil(load + spread) + 25
-    levels = np.arange(lowest + 1, highest + 1)
-    found = in_flight.pmf(levels - 1)
-    expired, idle = np.array([_first_passage(rate, 1 / mean_service, lowest, int(k), keep_alive) for k in levels]).T
-    # Environments 1..lowest are busy all the time but for a negligible share.
-    mortal = levels > provisioned
-    existing = np.where(mortal, in_flight.sf(levels - 1) + rate * found * idle, 1.0)
-    instances = lowest + float(np.sum(existing)) + max(0, provisioned - highest)
-    return KeepAliveExact(cold_share=float(found @ (expired * mortal)), instances=instances)
+    levels = np.arange(lowest + 1, math.ceil(load + spread) + 26)
+    found, needed = in_flight.pmf(levels - 1), in_flight.sf(levels - 1)
+    cold = 0.0
+    instances = float(lowest)  # environments 1..lowest are busy all the time but for a negligible share
+    passage = climbed = 0.0  # E[T_k], and the mean time from the lowest state to k
+    for level, at, above in zip(levels.tolist(), found.tolist(), needed.tolist(), strict=True):
+        passage = (1 + (level - 1) / mean_service * passage) / rate if level - 1 > lowest else 1 / rate
+        climbed += passage
+        # No eigenvalue is closer to 0 than -1 / climbed, so P(T_k > keep_alive) <= exp(-keep_alive / climbed).
+        if keep_alive > _CERTAIN * climbed:
+            expired, idle = 0.0, passage
+        else:
+            expired, idle = _first_passage(rate, 1 / mean_service, lowest, level, keep_alive)
+        cold += at * expired
+        instances += above + rate * at * idle
+        if level > load and above < _PRECISION * cold and (2 * level * above + rate * keep_alive * above) < _PRECISION:
+            break
+    return KeepAliveExact(cold_share=cold, instances=instances)
 
 
 def _first_passage(rate: float, ending: float, lowest: int, level: int, until: float) -> tuple[float, float]:

@@ -132,7 +132,9 @@ def _per_function(
         return np.full(length, check(name, values))
     array = _check.vector(name, values)
     if length is not None and array.size != length:
-        raise ValueError(f"{name}: must be one number or have one entry for each of the {length} rates, got {array.size}")
+        raise ValueError(
+            f"{name}: must be one number or have one entry for each of the {length} rates, got {array.size}"
+        )
     wrong = ~(np.isfinite(array) & ((array >= 0) if least_is_zero else (array > 0)))
     if wrong.any():
         index = int(np.flatnonzero(wrong)[0])
