@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from beyondlab.kit.tables import quantity, table
+from beyondlab.kit.tables import percent, quantity, table
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,10 @@ def test_bad_tables(arguments, message):
     header, rows, caption, align = (*arguments, None, None)[:4]
     with pytest.raises(ValueError, match=message.replace("()", r"\(\)")):
         table(header, rows, caption=caption, align=align)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.00146, "0.146 %"), (0.47, "47 %"), (1.0, "100 %"), (0, "0 %"), (2e-7, "< 0.0001 %"), (0.9959, "99.6 %")]
+)
+def test_percent(share, text):
+    assert percent(share) == text

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from heapq import heappop, heappush
 
 import numpy as np
 import pytest
 from scipy.linalg import expm
 from scipy.stats import poisson
 
-from beyondlab.sim import erlang_b, erlang_c, idle_expiry_share, keep_alive_exact
+from beyondlab.sim import KeepAliveExact, erlang_b, erlang_c, idle_expiry_share, keep_alive_exact
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,39 @@ def test_keep_alive_by_matrix_exponential(rate: float, mean_service: float, keep
     exact = keep_alive_exact(rate, mean_service, keep_alive)
     assert exact.cold_share == pytest.approx(cold, rel=1e-9)
     assert exact.instances == pytest.approx(instances, rel=1e-9)
+
+
+@pytest.mark.parametrize("provisioned", [0, 1, 3])
+def test_keep_alive_with_provisioned_environments(provisioned: int) -> None:
+    """A pool that never shrinks under a minimum, simulated request by request."""
+    rate, keep_alive = 1.0, 15.0
+    rng = np.random.default_rng(6)
+    cold = []
+    for _ in range(10):
+        arrivals = np.cumsum(rng.exponential(1 / rate, 30_000)).tolist()
+        ends, idle, count = [], [], 0
+        for now, service in zip(arrivals, rng.exponential(2.0, 30_000).tolist(), strict=True):
+            while ends and ends[0] <= now:
+                idle.append(heappop(ends))
+            if len(ends) >= provisioned and not (idle and now - idle[-1] <= keep_alive):
+                idle.clear()
+                count += 1
+            elif idle:
+                idle.pop()
+            heappush(ends, now + service)
+        cold.append(count / 30_000)
+    exact = keep_alive_exact(rate, 2.0, keep_alive, provisioned=provisioned)
+    error = np.std(cold, ddof=1) / math.sqrt(10)
+    assert error < 0.02 * exact.cold_share
+    assert abs(np.mean(cold) - exact.cold_share) < 3.5 * error
+
+
+def test_provisioned_environments_always_exist() -> None:
+    by_number = [keep_alive_exact(5.0, 2.0, 60.0, provisioned=number) for number in range(60)]
+    assert all(a.cold_share >= b.cold_share for a, b in zip(by_number, by_number[1:], strict=False))
+    assert all(a.instances <= b.instances for a, b in zip(by_number, by_number[1:], strict=False))
+    assert by_number[-1].cold_share < 1e-12
+    assert by_number[-1].instances == pytest.approx(59.0, abs=1e-9)
 
 
 def test_keep_alive_limits() -> None:
@@ -93,6 +127,7 @@ def test_erlang_b() -> None:
         (lambda: keep_alive_exact(0.0, 2.0, 600.0), "rate = 0.0"),
         (lambda: keep_alive_exact(1.0, -2.0, 600.0), "mean_service = -2.0"),
         (lambda: keep_alive_exact(1.0, 2.0, math.nan), "keep_alive = nan"),
+        (lambda: keep_alive_exact(1.0, 2.0, 600.0, provisioned=-1), "provisioned = -1"),
         (lambda: keep_alive_exact(5_000.0, 2.0, 600.0), r"rate \* mean_service = 10000.0: must be at most 2,000"),
         (lambda: idle_expiry_share(math.inf, 1.0), "rate = inf"),
         (lambda: erlang_b(-1, 1.0), "servers = -1"),
@@ -103,3 +138,12 @@ def test_erlang_b() -> None:
 def test_refused(call, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         call()
+
+
+def test_provisioned_environments_never_expire():
+    plain = keep_alive_exact(0.2, 2.0, 30.0)
+    shares = [keep_alive_exact(0.2, 2.0, 30.0, provisioned=count) for count in range(5)]
+    assert shares[0] == plain
+    assert all(more.cold_share < less.cold_share for less, more in zip(shares, shares[1:]))
+    assert all(share.instances >= count for count, share in enumerate(shares))
+    assert keep_alive_exact(0.2, 2.0, 30.0, provisioned=60) == KeepAliveExact(0.0, 60.0)

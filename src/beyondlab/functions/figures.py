@@ -10,6 +10,7 @@ from matplotlib import pyplot as plt
 
 from beyondlab.kit.figures import Figure, bars, colour, series, style
 from beyondlab.kit.recordings import Result
+from beyondlab.kit.tables import percent
 from beyondlab.sim.population import PopulationResult
 
 
@@ -23,18 +24,19 @@ def life(sandboxes: Sequence[Any], arrivals: Sequence[float], *, keep_alive: flo
         fig, axes = plt.subplots(figsize=(5.2, 2.6))
         for row, box in enumerate(sandboxes, 1):
             born, last = box.work[0][0], box.work[-1][1]
-            axes.plot([born, last + keep_alive], [row, row], color=colour("muted"), linewidth=1.4)
+            axes.plot([born, last + keep_alive], [row, row], "-", color=colour("muted"), linewidth=1.4)
             axes.plot(last + keep_alive, row, marker="x", color=colour("ink"), markersize=7, markeredgewidth=1.6)
             for begin, end, kind in box.work:
                 axes.barh(row, end - begin, left=begin, height=0.5, **kinds[kind])
         top = len(sandboxes) + 0.62
         axes.plot(arrivals, [top] * len(arrivals), "v", color=colour("ink"), markersize=6)
         handles = [plt.Rectangle((0, 0), 1, 1, **kinds[kind]) for kind in kinds]
-        handles.append(plt.Line2D([], [], color=colour("muted"), linewidth=1.4))
+        handles.append(plt.Line2D([], [], linestyle="-", color=colour("muted"), linewidth=1.4))
         handles.append(plt.Line2D([], [], color=colour("ink"), marker="x", linestyle="", markeredgewidth=1.6))
         fig.legend(handles, ["init", "invoke", "idle", "expired"], loc="outside upper center", ncols=4, columnspacing=1.2)
         axes.set(xlabel="seconds (triangles: requests)", yticks=range(1, len(sandboxes) + 1), ylim=(0.45, top + 0.3))
         axes.set_ylabel("environment")
+        axes.set_xlim(left=-0.6)
         axes.grid(axis="y", visible=False)
     colds = sum(kind == "init" for box in sandboxes for _, _, kind in box.work)
     return Figure(
@@ -69,7 +71,10 @@ def init_by_import(inits: Result) -> Figure:
 
 
 def cold_share_by_rate(rates: Any, exact: Any, simulated: Any, *, keep_alive: float) -> Figure:
-    """Share of cold starts against the rate (requests a second): closed form, rule of thumb and simulation."""
+    """Share of cold starts against the rate (requests a second): closed form, rule of thumb and simulation.
+
+    ``simulated`` has a value for every second of the ``rates``.
+    """
     rates = np.asarray(rates)
     with style():
         fig, axes = plt.subplots()
@@ -77,8 +82,9 @@ def cold_share_by_rate(rates: Any, exact: Any, simulated: Any, *, keep_alive: fl
         thumb = np.exp(-rates * keep_alive)
         line = np.geomspace(rates[0], rates[-1], 400)
         axes.loglog(line, np.exp(-line * keep_alive), label="exp(−λK)", **{**series(2), "marker": ""})
-        axes.loglog(rates, simulated, linestyle="", marker="o", color=colour("ink"), label="simulated")
-        axes.set(xlabel="requests a second", ylabel="share of requests that are cold", ylim=(2e-5, 1.5))
+        axes.loglog(rates[::2], simulated, linestyle="", marker="o", color=colour("ink"), label="simulated")
+        axes.set(xlabel="requests a second", ylabel="share of requests that are cold", ylim=(4e-5, 1.5))
+        axes.set_yticks([1, 0.1, 0.01, 0.001, 0.0001], ["100 %", "10 %", "1 %", "0.1 %", "0.01 %"])
         ticks = {1 / 3600: "1/h", 1 / 60: "1/min", 1: "1/s", 100: "100/s"}
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.minorticks_off()
@@ -88,9 +94,10 @@ def cold_share_by_rate(rates: Any, exact: Any, simulated: Any, *, keep_alive: fl
         fig,
         name="cold-share-by-rate",
         alt=f"Share of cold requests against the request rate, both on logarithmic axes. The closed form falls from "
-        f"{exact[0]:.0%} at one an hour to {exact[minute]:.2%} at about one a minute and {exact[-1]:.4%} at 100 a second; "
+        f"{percent(exact[0])} at one an hour to {percent(exact[minute])} at about one a minute and "
+        f"{percent(exact[-1])} at 100 a second; "
         f"the simulated dots lie on it. The rule of thumb agrees up to some six an hour, then drops to nothing "
-        f"({thumb[minute]:.4%} at about one a minute).",
+        f"({percent(thumb[minute])} at about one a minute).",
         caption="Dots on the line: simulator and closed form agree. The dashed rule of thumb knows only gaps; from one "
         "request a minute on, nearly every cold start is an overlap.",
     )
@@ -107,8 +114,8 @@ def day(rates: Any, result: PopulationResult, *, keep_alive: float) -> Figure:
         fig, axes = plt.subplots()
         axes.semilogx(rates[called], 100 * share, linestyle="", marker="o", markersize=2.6, alpha=0.75,
                       color=colour("series-1"), label="a function")  # fmt: skip
-        axes.axhline(100 * overall, **{**series(2), "marker": ""}, label=f"all requests: {overall:.2%}")
-        axes.axhline(100 * np.median(share), **{**series(3), "marker": ""}, label=f"median function: {np.median(share):.0%}")
+        axes.axhline(100 * overall, **{**series(2), "marker": ""}, label=f"all requests: {percent(overall)}")
+        axes.axhline(100 * np.median(share), **{**series(3), "marker": ""}, label=f"median function: {percent(np.median(share), digits=2)}")
         ticks = {1 / 86400: "1/day", 1 / 3600: "1/h", 1 / 60: "1/min", 1: "1/s"}
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.minorticks_off()
@@ -119,8 +126,8 @@ def day(rates: Any, result: PopulationResult, *, keep_alive: float) -> Figure:
         name="day",
         alt=f"Share of cold requests of {called.sum()} functions that were called in a day, against how often they are called. "
         "Functions called less than once an hour lie mostly between 80 and 100 percent, between once an hour and once a "
-        f"minute the share falls to near zero. Of all requests {overall:.2%} are cold; the median function has "
-        f"{np.median(share):.0%}.",
+        f"minute the share falls to near zero. Of all requests {percent(overall)} are cold; the median function has "
+        f"{percent(np.median(share), digits=2)}.",
         caption="One cloud of functions, two averages: weighted by requests the line lies on the floor, counted by "
         "functions it lies in the middle.",
     )
@@ -138,7 +145,10 @@ def trade_off(timeouts: Sequence[float], results: Sequence[PopulationResult]) ->
             axes.annotate(name, (x, y), xytext=(7, 4), textcoords="offset points")
         axes.set(xlabel="idle seconds for each busy second", ylabel="cold requests, %")
         axes.set_xlim(0, idle.max() * 1.18)
-    pairs = "; ".join(f"{n}: {c:.2%} cold, {i:.2f} idle" for n, c, i in zip(names, cold, idle))
+        ticks = [1, 0.3, 0.1, 0.03]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+    pairs = "; ".join(f"{n}: {percent(c)} cold, {i:.2f} idle" for n, c, i in zip(names, cold, idle))
     return Figure(
         fig,
         name="trade-off",

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, fields
 
 from beyondlab.kit.prices import price
-from beyondlab.kit.tables import Table, table
+from beyondlab.kit.tables import Table, percent, table
 from beyondlab.sim.closed_form import erlang_b, keep_alive_exact
 
 MONTH = 30 * 86_400.0
@@ -122,7 +122,8 @@ def pinged(workload: Workload, *, every: float = 300.0, ping_duration: float = 0
 def provisioned(workload: Workload, count: int) -> Option:
     """``count`` environments of provisioned concurrency; what finds them all busy runs on demand.
 
-    The share that finds them busy is Erlang's loss formula: provisioned environments are taken first.
+    Provisioned environments are taken first, so the share that finds them busy is Erlang's loss formula. The cold share
+    is that of a pool with a floor of ``count``; a simulation that takes provisioned ones first is within 5 % of it.
     """
     if count < 1:
         raise ValueError(f"count={count!r}: must be at least 1")
@@ -179,7 +180,7 @@ def decide(workload: Workload, *, target: float = 1e-3, restore: float = 0.3) ->
     rows = [
         [
             option.name,
-            f"{100 * option.cold_share:.3g} %" if option.cold_share >= 1e-5 else "< 0.001 %",
+            percent(option.cold_share),
             f"{option.cold_share * workload.rate * 86_400:,.1f}",
             f"{option.cold_wait:.2g} s",
             f"{option.usd:,.2f}",

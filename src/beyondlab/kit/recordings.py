@@ -162,9 +162,11 @@ class Lab:
             reason = self._reason()
             if reason is None:
                 values = function(*args, **kwargs)
-                result = Result(function.__name__, values, live=True, label="Measured now, on this machine")
+                origin = self._origin()
+                label = f"Measured here on {_where_and_when(_today(), origin)}"
+                result = Result(function.__name__, values, live=True, label=label)
                 if os.environ.get("BEYONDLAB_RECORD") == "1" and not (args or kwargs):
-                    _write(self.name, function.__name__, result, self._origin())
+                    _write(self.name, function.__name__, result, origin)
                 return result
             if args or kwargs:
                 reason += ". Recorded with the arguments of the course, not with yours"
@@ -256,12 +258,20 @@ def _file(lab: str) -> Path:
     return _folder() / f"{lab}.json"
 
 
+def _today() -> datetime.date:
+    return datetime.datetime.now(datetime.UTC).date()
+
+
 def _label(date: datetime.date, origin: Mapping[str, Any]) -> str:
+    return f"RECORDED on {_where_and_when(date, origin)}"
+
+
+def _where_and_when(date: datetime.date, origin: Mapping[str, Any]) -> str:
     parts = [date.isoformat(), origin["processor"], origin["kernel"], origin["virtualisation"]]
     if origin["kvm"] == "emulated":
         parts.append("emulated KVM")
     parts += [f"{name} {version}" for name, version in origin["components"].items()]
-    return f"RECORDED on {', '.join(parts)}"
+    return ", ".join(parts)
 
 
 def _get(mapping: Any, key: str, kind: type, where: str) -> Any:
@@ -327,7 +337,7 @@ def _write(lab: str, experiment: str, result: Result, origin: dict[str, Any]) ->
                 if entry["machine"] == origin:
                     del entry["machine"]
         experiments[experiment] = {
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "date": _today().isoformat(),
             "values": {
                 name: _document(value) if isinstance(value, Measurement) else value for name, value in result.items()
             },

@@ -35,6 +35,18 @@ def quantity(value: float, *, digits: int = 3) -> str:
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(rounded))))}f}"
 
 
+def percent(share: float, *, digits: int = 3) -> str:
+    """A share as per cent, at ``digits`` significant digits at most.
+
+    >>> percent(0.00146), percent(0.47), percent(1.0), percent(2e-7)
+    ('0.146 %', '47 %', '100 %', '< 0.0001 %')
+    """
+    if 0 < share < 1e-6:
+        return "< 0.0001 %"
+    text = quantity(100 * float(share), digits=digits)
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"
+
+
 def _text(cell: Any) -> str:
     if cell is None:
         return ""

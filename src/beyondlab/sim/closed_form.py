@@ -49,8 +49,10 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
     the solver, so its weight is taken as what the others leave. States more than 9 standard deviations below the mean
     (and 9 and 25 states above it) are left out: N is there with a probability below 1e-16.
 
-    ``provisioned`` environments, the first ones in that order, exist from the start and never expire: their terms of
-    the cold share are 0.
+    ``provisioned`` is a number of environments that the platform always keeps: the first ones in that order exist from
+    the start and never expire, so their terms of the cold share are 0 and each counts as one instance. This is exact
+    for a pool of a minimum size. It is an approximation where certain environments are the provisioned ones and are
+    taken before all others, as others may then be busy while a provisioned one is free.
 
     Levels that are surely reached in time need no eigenvalues, and the sum ends where the rest is below 1e-12. Still,
     time grows faster than rate * mean_service: under a second for 200 requests in flight, some ten seconds for 2,000.
@@ -76,11 +78,14 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
     levels = np.arange(lowest + 1, math.ceil(load + spread) + 26)
     found, needed = in_flight.pmf(levels - 1), in_flight.sf(levels - 1)
     cold = 0.0
-    instances = float(lowest)  # environments 1..lowest are busy all the time but for a negligible share
+    instances = float(max(lowest, provisioned))  # 1..lowest are busy all the time but for a negligible share
     passage = climbed = 0.0  # E[T_k], and the mean time from the lowest state to k
     for level, at, above in zip(levels.tolist(), found.tolist(), needed.tolist(), strict=True):
         passage = (1 + (level - 1) / mean_service * passage) / rate if level - 1 > lowest else 1 / rate
         climbed += passage
+        if level <= provisioned:
+            instances += 1
+            continue
         # No eigenvalue is closer to 0 than -1 / climbed, so P(T_k > keep_alive) <= exp(-keep_alive / climbed).
         if keep_alive > _CERTAIN * climbed:
             expired, idle = 0.0, passage
@@ -90,7 +95,7 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
         instances += above + rate * at * idle
         if level > load and above < _PRECISION * cold and (2 * level * above + rate * keep_alive * above) < _PRECISION:
             break
-    return KeepAliveExact(cold_share=cold, instances=instances)
+    return KeepAliveExact(cold_share=cold, instances=max(instances, float(provisioned)))
 
 
 def _first_passage(rate: float, ending: float, lowest: int, level: int, until: float) -> tuple[float, float]:
