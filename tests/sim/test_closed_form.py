@@ -83,6 +83,8 @@ def test_provisioned_environments_always_exist() -> None:
     assert all(a.instances <= b.instances for a, b in zip(by_number, by_number[1:], strict=False))
     assert by_number[-1].cold_share < 1e-12
     assert by_number[-1].instances == pytest.approx(59.0, abs=1e-9)
+    assert by_number[0] == keep_alive_exact(5.0, 2.0, 60.0)
+    assert keep_alive_exact(0.2, 2.0, 30.0, provisioned=60) == KeepAliveExact(0.0, 60.0)
 
 
 def test_keep_alive_limits() -> None:
@@ -138,12 +140,3 @@ def test_erlang_b() -> None:
 def test_refused(call, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         call()
-
-
-def test_provisioned_environments_never_expire():
-    plain = keep_alive_exact(0.2, 2.0, 30.0)
-    shares = [keep_alive_exact(0.2, 2.0, 30.0, provisioned=count) for count in range(5)]
-    assert shares[0] == plain
-    assert all(more.cold_share < less.cold_share for less, more in zip(shares, shares[1:]))
-    assert all(share.instances >= count for count, share in enumerate(shares))
-    assert keep_alive_exact(0.2, 2.0, 30.0, provisioned=60) == KeepAliveExact(0.0, 60.0)

@@ -84,7 +84,6 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
         passage = (1 + (level - 1) / mean_service * passage) / rate if level - 1 > lowest else 1 / rate
         climbed += passage
         if level <= provisioned:
-            instances += 1
             continue
         # No eigenvalue is closer to 0 than -1 / climbed, so P(T_k > keep_alive) <= exp(-keep_alive / climbed).
         if keep_alive > _CERTAIN * climbed:
@@ -95,7 +94,7 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
         instances += above + rate * at * idle
         if level > load and above < _PRECISION * cold and (2 * level * above + rate * keep_alive * above) < _PRECISION:
             break
-    return KeepAliveExact(cold_share=cold, instances=max(instances, float(provisioned)))
+    return KeepAliveExact(cold_share=cold, instances=instances)
 
 
 def _first_passage(rate: float, ending: float, lowest: int, level: int, until: float) -> tuple[float, float]:
