@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 
+from beyondlab.kit import book
 from bookext import chapters, mathml, pages, recordings
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     for part in (mathml, chapters, recordings, pages):
         part.setup(app)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(book.__file__)]
+    version = zlib.crc32(b"".join(path.read_bytes() for path in sources)) or 1
+    return {"parallel_read_safe": True, "parallel_write_safe": True, "env_version": version}

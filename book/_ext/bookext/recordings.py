@@ -9,6 +9,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from beyondlab.kit import recordings
+from bookext import chapters
 
 logger = logging.getLogger(__name__)
 
@@ -19,22 +20,34 @@ class Recordings(SphinxDirective):
     has_content = False
 
     def run(self) -> list[nodes.Node]:
-        for path in sorted(recordings._folder().glob("*.json")):
-            self.env.note_dependency(str(path))
+        self.env.note_reread()
         try:
             found = list(recordings.every())
         except ValueError as fault:
             logger.warning(str(fault), location=self.get_location(), type="recordings")
             return []
         if not found:
-            return self.parse_text_to_nodes("Nothing is recorded yet: every lab has run on the machine it was read on.")
+            return self.parse_text_to_nodes("Nothing is recorded yet.")
         return [self._section(recording) for recording in found]
 
     def _section(self, recording: recordings.Recording) -> nodes.section:
-        title = recording.lab.replace("-", " ")
+        title = self._title(recording.lab)
         section = nodes.section("", nodes.title("", title), ids=[make_id(f"lab-{recording.lab}")], names=[title])
-        section += self.parse_text_to_nodes(recording._repr_markdown_())
+        label = None
+        for result in recording.results.values():
+            if result.label != label:
+                label = result.label
+                section += nodes.paragraph("", label, classes=["recorded"])
+            section += self.parse_text_to_nodes(result.table()._repr_markdown_())
         return section
+
+    def _title(self, lab: str) -> str:
+        """The title of the chapter whose notebook has the name of the lab, else that name."""
+        try:
+            found = [chapter.title for chapter in chapters.every(self.env) if chapter.docname.rpartition("/")[2] == lab]
+        except ValueError:  # the cover reports it
+            found = []
+        return found[0] if found else lab.replace("-", " ")
 
 
 def setup(app: Sphinx) -> None:
