@@ -28,7 +28,7 @@ def main() -> None:
         page.evaluate("document.fonts.ready")
         shot = page.screenshot()
         browser.close()
-    image = Image.open(io.BytesIO(shot)).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    image = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     image.save(PICTURE, optimize=True)
     size = PICTURE.stat().st_size
     if size > LIMIT:
