@@ -1,6 +1,6 @@
 """The middle floor: arrivals and workloads, the keep-alive kernel, closed forms.
 
-Importing it does not import numba: that happens when a simulation first runs.
+Importing it imports neither numba nor pandas: that happens when a simulation or a sweep first runs.
 """
 
 from beyondlab.sim.arrivals import poisson, poisson_chunks, renewal, renewal_chunks
@@ -9,6 +9,7 @@ from beyondlab.sim.closed_form import KeepAliveExact, erlang_b, erlang_c, idle_e
 from beyondlab.sim.keep_alive import COLD, THROTTLED, WARM, KeepAlive, KeepAliveResult, simulate
 from beyondlab.sim.population import DAY, PopulationResult, simulate_day
 from beyondlab.sim.service import constant, exponential, lognormal
+from beyondlab.sim.sweeps import SweepError, SweepResult, sweep
 
 __all__ = [
     "COLD",
@@ -19,6 +20,8 @@ __all__ = [
     "KeepAliveExact",
     "KeepAliveResult",
     "PopulationResult",
+    "SweepError",
+    "SweepResult",
     "constant",
     "erlang_b",
     "erlang_c",
@@ -34,4 +37,5 @@ __all__ = [
     "renewal_chunks",
     "simulate",
     "simulate_day",
+    "sweep",
 ]
