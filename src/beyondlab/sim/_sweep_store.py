@@ -178,4 +178,5 @@ class Store:
 def _short(part: Any) -> str:
     if not isinstance(part, dict):
         return repr(part)
-    return ", ".join(f"{name} {str(value)[:12] if name == 'digest' else value}" for name, value in part.items())
+    shown = {name: value for name, value in part.items() if name != "digest"} | {"digest": str(part.get("digest"))[:12]}
+    return ", ".join(f"{name} {shown[name]}" for name in sorted(shown, key=lambda name: (name == "digest", name)))

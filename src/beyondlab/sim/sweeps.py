@@ -2,9 +2,16 @@
 
 The call is the same everywhere; only the executor differs::
 
-    sweep(function, grid, seeds)                                        # the cores of this machine
-    sweep(function, grid, seeds, Client("tcp://...").get_executor())    # a Dask cluster
-    sweep(function, grid, seeds, ProcessPoolExecutor(config=...))       # Lithops, from lithops.concurrent.futures
+    sweep(function, grid, seeds)                                # the cores of this machine
+
+    with Client("tcp://...") as client:                         # a Dask cluster; from distributed
+        sweep(function, grid, seeds, client.get_executor())
+
+    with ProcessPoolExecutor(config=...) as executor:           # Lithops; from lithops.concurrent.futures
+        sweep(function, grid, seeds, executor)
+
+The configuration of Lithops says where: ``{"lithops": {"backend": "localhost", "storage": "localhost"}}`` is this
+machine, ``aws_lambda``, ``gcp_cloudrun`` or ``knative`` with a storage of theirs is a cloud.
 
 What reaches the workers is ``functools.partial(function, **point, seed=seed)`` and nothing of this library, so workers
 need only what the function itself imports.
@@ -83,7 +90,7 @@ def sweep(
     save: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> SweepResult:
-    """Call ``function(seed=seed, **point)`` for each point of the grid and each seed, in parallel; tabulate the results.
+    """Call ``function(seed=seed, **point)`` for each point of the grid and each seed, and tabulate the results.
 
     The table does not depend on the executor, the number of workers or the order in which they finish: a function that
     draws only from its seed gives the same table, bit for bit. Only the column ``attempts`` tells of trouble.
@@ -98,9 +105,10 @@ def sweep(
         the function as Python's own.
     seeds
         A number n: each point gets n seeds of its own, independent of those of all other points. They come from
-        ``numpy.random.SeedSequence(entropy=k, spawn_key=SHA-256 of the point)`` for k = 0 to n - 1 and so depend on
-        the point alone, not on its place in the grid; they are under 2**63. Or a list of distinct integers, at least
-        0: every point gets the same ones (common random numbers, which make differences between points less noisy).
+        ``numpy.random.SeedSequence(entropy=k, spawn_key=h)`` for k = 0 to n - 1, where h is the SHA-256 of the point's
+        JSON text, and so depend on the point alone, not on its place in the grid; they are under 2**63. Or a list of
+        distinct integers, at least 0: every point gets the same ones (common random numbers, which make differences
+        between points less noisy).
     executor
         Any ``concurrent.futures`` executor; it is not shut down. All points are submitted at once. Default: a process
         for each core that this process may use (:func:`beyondlab.kit.machine.look`), started by ``spawn``, so that
