@@ -53,6 +53,13 @@ def slow(seed: int, a: int, side: str) -> int:
     return 100 * a + seed
 
 
+def interrupted(seed: int, a: int) -> int:
+    """Its process gets the signal of Ctrl-C."""
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+    return a
+
+
 def fixed(seed: int, **point: object) -> int:
     """Takes any parameters."""
     return len(point)

@@ -35,7 +35,7 @@ from beyondlab.sim._sweep_store import identity
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from sweep_functions import deadly, drawn, fixed, fragile, slow, stumbling  # noqa: E402
+from sweep_functions import deadly, drawn, fixed, fragile, interrupted, slow, stumbling  # noqa: E402
 
 GRID = {"rate": [0.5, 1.0, 3.0], "servers": [1, 2]}
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, sys.path)])}
@@ -289,11 +289,13 @@ def test_the_parent_is_killed_or_interrupted(number: int, tmp_path: Path) -> Non
         "from sweep_functions import slow\nfrom beyondlab.sim import sweep\n"
         f"sweep(slow, {grid!r}, [1], workers=2, save={str(save)!r})"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         wait_until(lambda: save.exists() and save.read_text().count("\n") > 3)
         workers = [int(path.name[4:]) for path in side.glob("pid-*")]
-        parent.send_signal(number)
+        (os.killpg if number == signal.SIGINT else os.kill)(parent.pid, number)  # a terminal interrupts the group
         _, errors = parent.communicate(timeout=20)
     finally:
         parent.kill()
@@ -306,6 +308,10 @@ def test_the_parent_is_killed_or_interrupted(number: int, tmp_path: Path) -> Non
     assert result.table["value"].tolist() == [100 * a + 1 for a in range(12)] and result.resumed == len(saved)
     finished = {f"{json.loads(line)['point']['a']}-1" for line in saved}
     assert counts(side) == {name: before.get(name, 0) + (name not in finished) for name in counts(side)}
+
+
+def test_workers_leave_interrupts_to_the_parent() -> None:
+    assert sweep(interrupted, {"a": [1, 2]}, [3], workers=2).table["attempts"].tolist() == [1, 1]
 
 
 @pytest.fixture
