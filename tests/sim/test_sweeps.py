@@ -505,10 +505,10 @@ def test_dask_with_a_worker_killed(tmp_path: Path) -> None:
         folder.mkdir()
     grid = {"a": list(range(10)), "side": [str(side)]}
     with (
-        dask.config.set({"logging.distributed": "critical"}),
+        dask.config.set({"logging.distributed": "critical", "temporary-directory": str(tmp_path / "dask")}),
         LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50,
-            local_directory=str(tmp_path / "dask"), host="127.0.0.1",
+            host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,
     ):  # fmt: skip
