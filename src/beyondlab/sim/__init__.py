@@ -37,6 +37,8 @@ from beyondlab.sim.statistics import (
     without_warm_up,
 )
 from beyondlab.sim.sweeps import SweepError, SweepResult, sweep
+from beyondlab.sim.traces import TraceError, arrivals_of_minutes, read_durations, read_invocations, read_memory, read_requests
+from beyondlab.sim.workloads import Workload, workload
 
 __all__ = [
     "COLD",
@@ -55,7 +57,10 @@ __all__ = [
     "RetryResult",
     "SweepError",
     "SweepResult",
+    "TraceError",
+    "Workload",
     "allen_cunneen",
+    "arrivals_of_minutes",
     "balance",
     "batch_means",
     "batch_percentile",
@@ -81,6 +86,10 @@ __all__ = [
     "pollaczek_khinchine",
     "queue",
     "queue_with_retries",
+    "read_durations",
+    "read_invocations",
+    "read_memory",
+    "read_requests",
     "renewal",
     "renewal_chunks",
     "response_percentile",
@@ -90,4 +99,5 @@ __all__ = [
     "wait_exceeds",
     "warm_up_length",
     "without_warm_up",
+    "workload",
 ]
