@@ -116,7 +116,7 @@ def test_renewal_is_stationary():
     chosen = np.flatnonzero((made.cv > 1.5) & (made.cv < 6) & (made.rate > 1e-5))
     window = 0.5
     counts = np.array([made.arrivals(int(f), window / made.rate[f]).size for f in chosen])
-    assert chosen.size > 300 and counts.mean() == pytest.approx(window, abs=4 * counts.std() / np.sqrt(chosen.size))
+    assert chosen.size > 150 and counts.mean() == pytest.approx(window, abs=4 * counts.std() / np.sqrt(chosen.size))
 
 
 def test_chunks_and_streams(made):
