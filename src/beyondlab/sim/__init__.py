@@ -1,4 +1,4 @@
-"""The middle floor: arrivals and workloads, the keep-alive kernel, closed forms.
+"""The middle floor: arrivals and workloads, keep-alive and its policies, queues, statistics, closed forms, sweeps.
 
 Importing it imports neither numba nor pandas: that happens when a simulation or a sweep first runs.
 """
@@ -23,6 +23,14 @@ from beyondlab.sim.closed_form import (
     wait_exceeds,
 )
 from beyondlab.sim.keep_alive import COLD, THROTTLED, WARM, KeepAlive, KeepAliveResult, simulate
+from beyondlab.sim.policies import (
+    FixedKeepAlive,
+    GreedyDual,
+    HybridHistogram,
+    LeastRecentlyUsed,
+    PolicyResult,
+    simulate_policy,
+)
 from beyondlab.sim.population import DAY, PopulationResult, simulate_day
 from beyondlab.sim.queues import Backoff, QueueResult, RetryResult, queue, queue_with_retries
 from beyondlab.sim.service import constant, exponential, lognormal
@@ -48,10 +56,15 @@ __all__ = [
     "WARM",
     "Backoff",
     "BalanceResult",
+    "FixedKeepAlive",
+    "GreedyDual",
+    "HybridHistogram",
     "Interval",
     "KeepAlive",
     "KeepAliveExact",
     "KeepAliveResult",
+    "LeastRecentlyUsed",
+    "PolicyResult",
     "PopulationResult",
     "QueueResult",
     "RetryResult",
@@ -95,6 +108,7 @@ __all__ = [
     "response_percentile",
     "simulate",
     "simulate_day",
+    "simulate_policy",
     "sweep",
     "wait_exceeds",
     "warm_up_length",
