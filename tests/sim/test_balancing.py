@@ -53,6 +53,14 @@ def test_agrees_with_the_slow_version(pairs, servers, policy, seed, uneven, engi
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_engines_agree_bit_for_bit(policy):
+    t, s, speeds = sim.poisson(4.0, count=4_000, seed=16), sim.lognormal(-0.5, 1.0, 4_000, 17), np.linspace(0.5, 1.5, 5)
+    one, other = (balance(t, s, 5, policy, 18, speeds=speeds, engine=engine) for engine in ("numba", "python"))
+    assert one.server.tolist() == other.server.tolist() and one.start.tobytes() == other.start.tobytes()
+    assert np.array_equal(one.wait + one.service, one.response) and one.wait.min() >= 0.0
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_one_server_is_a_queue(policy):
     t, s = sim.poisson(0.8, count=20_000, seed=1), sim.exponential(1.0, 20_000, 2)
     assert np.array_equal(balance(t, s, 1, policy, 3).start, queue(t, s).start)
@@ -82,6 +90,20 @@ def test_two_choices_follow_mitzenmachers_fixed_point():
     t, s = sim.poisson(servers * load, count=1_500_000, seed=10), sim.exponential(1.0, 1_500_000, 11)
     response = balance(t, s, servers, "two choices", 12).response[300_000:]
     assert response.mean() == pytest.approx(exact, rel=0.02)
+
+
+def test_two_choices_have_mitzenmachers_queues():
+    """Shares of servers with at least k requests, looked at 300 times after the beginning."""
+    servers, load, count = 500, 0.9, 600_000
+    t, s = sim.poisson(servers * load, count=count, seed=19), sim.exponential(1.0, count, 20)
+    result = balance(t, s, servers, "two choices", 21)
+    shares = np.zeros(7)
+    moments = np.linspace(t[-1] / 4, t[-1], 300)
+    for now in moments:
+        there = (result.arrival <= now) & (result.arrival + result.response > now)
+        present = np.bincount(result.server[there], minlength=servers)
+        shares += (present[:, None] >= np.arange(7)).mean(axis=0) / moments.size
+    assert shares == pytest.approx([load ** (2**k - 1) for k in range(7)], abs=0.015)
 
 
 def test_the_order_of_the_policies():

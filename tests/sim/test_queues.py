@@ -72,10 +72,35 @@ def test_mm_c_waits_as_erlang_says(servers, load):
         assert sim.wait_exceeds(servers, load, 1.0, seconds) in tail
 
 
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.0, 2.5, 6.0])
+def test_m_d_1_waits_are_distributed_as_erlang_says(seconds):
+    """A. K. Erlang, 1909: P(wait <= t) = (1 - load) * sum over k <= t of (-x)**k / k! * exp(x), x = load * (t - k)."""
+    load, count = 0.8, 1_500_000
+    parts = [(load * (seconds - k), k) for k in range(math.floor(seconds) + 1)]
+    within = (1 - load) * math.fsum((-x) ** k / math.factorial(k) * math.exp(x) for x, k in parts)
+    wait = queue(sim.poisson(load, count=count, seed=21), 1.0).wait[count // 20 :]
+    # The clock has reached 2 million seconds: sums of service times are rounded in their last digits.
+    assert within in sim.batch_means((wait <= seconds + 1e-6).astype(float), confidence=0.999)
+
+
+@pytest.mark.parametrize(("cv", "servers_busy_on_arrival"), [(2.0, 0.8), (0.5, 0.8)])
+def test_bursty_arrivals_wait_as_g_m_1_says(cv, servers_busy_on_arrival):
+    """G/M/1: P(wait > t) = sigma exp(-(1 - sigma) t); gamma gaps of shape a: sigma = (a r / (a r + 1 - sigma))**a."""
+    rate, shape, sigma = servers_busy_on_arrival, 1 / cv**2, 0.5
+    for _ in range(2_000):
+        sigma = (shape * rate / (shape * rate + 1 - sigma)) ** shape
+    count = 2_000_000
+    wait = queue(sim.renewal(rate, cv, count=count, seed=22), sim.exponential(1.0, count, 23)).wait[count // 20 :]
+    for seconds in np.array([0.0, 0.5, 2.0]) / (1 - sigma):
+        tail = sim.batch_means((wait > seconds).astype(float), confidence=0.999)
+        assert sigma * math.exp(-(1 - sigma) * seconds) in tail
+    assert sigma / (1 - sigma) in sim.batch_means(wait, confidence=0.999)
+
+
 @pytest.mark.parametrize("kind", ["constant", "log-normal", "exponential"])
 def test_m_g_1_waits_as_pollaczek_and_khinchine_say(kind):
     count = 2_000_000
-    cv = {"constant": 0.0, "log-normal": 1.5, "exponential": 1.0}[kind]
+    cv = {"constant": 0.0, "log-normal": 2.0, "exponential": 1.0}[kind]
     sigma = math.sqrt(math.log1p(cv**2))
     service = {
         "constant": np.ones(count),
@@ -85,6 +110,7 @@ def test_m_g_1_waits_as_pollaczek_and_khinchine_say(kind):
     wait = queue(sim.poisson(0.7, count=count, seed=4), service).wait[count // 20 :]
     interval = sim.batch_means(wait, confidence=0.999)
     assert sim.pollaczek_khinchine(0.7, 1.0, cv) in interval and interval.half_width < 0.1 * interval.estimate
+    assert 0.3 in sim.batch_means((wait == 0).astype(float), confidence=0.999), "arrivals see the server free so often"
 
 
 def test_g_g_c_is_near_allen_and_cunneen_in_heavy_traffic():
@@ -185,6 +211,25 @@ def test_retries_agree_with_an_event_list(pairs, servers, timeout, retries, canc
     assert result.work_seconds == pytest.approx(work)
 
 
+@pytest.mark.parametrize("cancel", [True, False])
+def test_engines_agree_bit_for_bit_on_retries(cancel):
+    t, s = sim.poisson(2.4, count=4_000, seed=17), sim.exponential(1.0, 4_000, 18)
+    one, other = (
+        queue_with_retries(t, s, 3, timeout=2.0, retries=3, cancel=cancel, seed=19, engine=engine)
+        for engine in ("numba", "python")
+    )
+    assert one.attempts.max() == 4 and one.attempts.tolist() == other.attempts.tolist()
+    assert one.response.tobytes() == other.response.tobytes()
+    assert (one.work_seconds, one.wanted_seconds) == (other.work_seconds, other.wanted_seconds)
+
+
+def test_an_answer_at_the_deadline_is_in_time():
+    # Both come at 0 and take 2: the second would begin just when it gives up.
+    result = queue_with_retries([0.0, 0.0], 2.0, timeout=2.0)
+    assert result.response.tolist()[0] == 2.0 and result.succeeded.tolist() == [True, False]
+    assert queue_with_retries([0.0, 0.0], 2.0, timeout=2.0, cancel=True).work_seconds == 2.0
+
+
 def test_a_retry_by_hand():
     result = queue_with_retries([0.0, 1.0], 3.0, timeout=4.0, retries=1, backoff=Backoff(1.0, jitter=False))
     # The second waits from 1 to 3 and would be served at 6; it gives up at 5 and is sent again at 6: served from 6 to 9.
@@ -211,6 +256,8 @@ def test_retries_make_an_overload_worse():
 
 def test_back_off():
     assert Backoff(0.1, 0.5, jitter=False).pauses(1, 4, 0).tolist() == [[0.1, 0.2, 0.4, 0.5]]
+    assert (Backoff(0.0).pauses(1, 2_000, 0) == 0.0).all()
+    assert (Backoff(1e300, jitter=False).pauses(1, 2_000, 0) == 10.0).all()
     drawn = Backoff(1.0, 100.0).pauses(100_000, 2, 1)
     assert drawn.mean(axis=0) == pytest.approx([0.5, 1.0], rel=0.01) and drawn.max() <= 2.0
 

@@ -72,6 +72,27 @@ def test_sectioning_holds_for_a_percentile(waits):
     assert 0.86 < np.mean([exact in batch_percentile(run, 90) for run in waits]) <= 0.99
 
 
+def test_a_high_percentile_needs_long_batches():
+    """Percentiles of short batches are too low; their distance from the estimate counts as spread, and still: 74 %."""
+    exact = sim.response_percentile(0.8, 1.0, 99)
+    few = many = 0
+    for seed in range(100):
+        t, s = sim.poisson(0.8, count=44_000, seed=seed), sim.exponential(1.0, 44_000, 9_000 + seed)
+        run = sim.queue(t, s).response[4_000:]
+        few += exact in batch_percentile(run, 99)
+        many += exact in batch_percentile(run, 99, batches=30)
+    assert 60 <= many < 82 <= few <= 97
+
+
+def test_the_spread_of_a_percentile_is_around_the_estimate():
+    samples = np.array([0.0, 0.0, 0.0, 8.0, 4.0, 4.0])
+    interval = batch_percentile(samples, 50, batches=3, confidence=0.9)
+    found, estimate = np.array([0.0, 4.0, 4.0]), 2.0
+    spread = math.sqrt(((found - estimate) ** 2).sum() / 2)
+    assert interval.estimate == estimate
+    assert interval.half_width == pytest.approx(stats.t.ppf(0.95, 2) * spread / math.sqrt(3))
+
+
 def test_batches_leave_out_the_first_samples():
     samples = np.concatenate([[1e9], np.tile([1.0, 3.0], 3)])
     interval = batch_means(samples, batches=3)
@@ -94,6 +115,18 @@ def test_warm_up_against_its_definition():
     means = samples.reshape(-1, 5).mean(axis=1)
     errors = [means[cut:].var() / (means.size - cut) for cut in range(means.size // 2 + 1)]
     assert warm_up_length(samples) == 5 * int(np.argmin(errors))
+
+
+@pytest.mark.parametrize("first", [1e3, 1e9, 1e12, -1e12])
+def test_a_huge_first_value_costs_no_digits(first):
+    samples = np.random.default_rng(4).normal(size=2_000)
+    samples[0] = first
+    assert warm_up_length(samples) == 5
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 7, 1e6 + 0.1])
+def test_a_constant_needs_no_warm_up(value):
+    assert warm_up_length(np.full(1_003, value)) == 0
 
 
 def by_definition(latencies, interval):
@@ -137,6 +170,9 @@ def test_correction_restores_what_a_stall_hid():
         (lambda: warm_up_length([1.0] * 19), "at least 20 numbers, got 19"),
         (lambda: correct_omission([1.0], 0.0), "expected_interval = 0.0"),
         (lambda: correct_omission([-1.0], 1.0), r"latencies\[0\] = -1.0"),
+        (lambda: correct_omission([1.0, 1e10], 1.0), r"expected_interval = 1.0: must be larger, 1e\+10 latencies"),
+        (lambda: correct_omission([1e300], 1e-300), "expected_interval = 1e-300: must be larger, inf latencies"),
+        (lambda: batch_percentile([1.0] * 20, 0), "percentile = 0: must be between 0 and 100"),
     ],
 )
 def test_bad_input_is_named(call, complaint):

@@ -38,7 +38,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class BalanceResult:
-    """What happened to each request. Arrays of shape (requests,), in the order of the arrivals."""
+    """What happened to each request. Arrays of shape (requests,), in the order of the arrivals.
+
+    ``arrival`` is the array given, if it was a contiguous float64 array: do not change that.
+    """
 
     arrival: Array
     start: Array

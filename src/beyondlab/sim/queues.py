@@ -20,7 +20,10 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class QueueResult:
-    """What happened to each request. Arrays of shape (requests,), in seconds, in the order of the arrivals."""
+    """What happened to each request. Arrays of shape (requests,), in seconds, in the order of the arrivals.
+
+    ``arrival`` and ``service`` are the arrays given, if they were contiguous float64 arrays: do not change those.
+    """
 
     arrival: Array
     start: Array
@@ -155,7 +158,8 @@ class Backoff:
 
     def pauses(self, requests: int, retries: int, seed: Seed) -> Array:
         """Seconds before each retry, shape (requests, retries)."""
-        longest = np.minimum(self.cap, self.base * 2.0 ** np.arange(retries))
+        with np.errstate(over="ignore"):
+            longest = np.minimum(self.cap, np.ldexp(self.base, np.arange(retries, dtype=np.int32)))
         share = _check.generator(seed).random((requests, retries)) if self.jitter else np.ones((requests, 1))
         return longest * share
 
