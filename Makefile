@@ -40,6 +40,7 @@ record: $(VENV)/.installed ## measure again everything that is recorded, on this
 
 bench: $(VENV)/.installed ## run the benchmarks beside their peers
 	$(BIN)/python benchmarks/keep_alive.py
+	$(BIN)/python benchmarks/scale.py
 
 learner: $(VENV)/.installed ## write the notebooks without solutions to _build/learner
 	$(BIN)/python tools/learner.py _build/learner

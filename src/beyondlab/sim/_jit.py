@@ -15,16 +15,16 @@ from beyondlab.sim.keep_alive import Engine
 Kernel = Callable[..., Any]
 
 
-def chosen(kernel: Kernel, engine: Engine) -> Kernel:
-    """``kernel`` as it is for ``"python"``, compiled for ``"numba"``; ``"auto"`` compiles where numba is installed.
-
-    Raises ValueError for another name.
-    """
+def is_compiled(engine: Engine) -> bool:
+    """Whether ``engine`` compiles: ``"numba"``, and ``"auto"`` where numba is installed. ValueError for another name."""
     if engine not in ("auto", "numba", "python"):
         raise ValueError(f"engine = {engine!r}: must be 'auto', 'numba' or 'python'")
-    if engine == "python" or (engine == "auto" and importlib.util.find_spec("numba") is None):
-        return kernel
-    return _compiled(kernel)
+    return engine == "numba" or (engine == "auto" and importlib.util.find_spec("numba") is not None)
+
+
+def chosen(kernel: Kernel, engine: Engine) -> Kernel:
+    """``kernel``, compiled or as it is. Raises ValueError as :func:`is_compiled`."""
+    return _compiled(kernel) if is_compiled(engine) else kernel
 
 
 @cache

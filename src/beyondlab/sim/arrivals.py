@@ -18,7 +18,8 @@ from beyondlab.sim._check import Seed
 CHUNK = 65_536
 """Default number of requests in a chunk of the streaming variants."""
 
-_MOST_EXPECTED = 1e12
+MOST_EXPECTED = 1e12
+"""Arrivals that a call may expect at most."""
 _LEAST_CV, _MOST_CV = 0.01, 20.0
 
 Gaps = Callable[[int], NDArray[np.float64]]
@@ -100,9 +101,9 @@ def _chunks(
     if count is not None:
         return _counted(rate, gaps, _check.whole("count", count, 0), size)
     until = _check.positive("horizon", horizon)
-    if rate * until > _MOST_EXPECTED:
+    if rate * until > MOST_EXPECTED:
         raise ValueError(
-            f"horizon = {horizon!r}: at rate = {rate!r} it expects more than the allowed {_MOST_EXPECTED:g} arrivals"
+            f"horizon = {horizon!r}: at rate = {rate!r} it expects more than the allowed {MOST_EXPECTED:g} arrivals"
         )
     return _within(rate, gaps, until, size)
 

@@ -31,7 +31,8 @@ WARM, COLD, THROTTLED = 0, 1, 2
 """Values in the outcome array."""
 
 _CHUNK = 65_536
-_NO_LIMIT = sys.maxsize
+NO_LIMIT = sys.maxsize
+"""A limit that is none."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class KeepAlive:
         engine: Engine = "auto",
     ) -> None:
         keep_alive = _check.positive("keep_alive", keep_alive)
-        most = _NO_LIMIT if limit is None else min(_check.whole("limit", limit, 1), _NO_LIMIT)
+        most = NO_LIMIT if limit is None else min(_check.whole("limit", limit, 1), NO_LIMIT)
         self._warm_up = _check.non_negative("warm_up", warm_up)
         self._engine = _engine(engine, keep_alive, most)
         self._outcomes: list[NDArray[np.uint8]] | None = [] if outcomes else None

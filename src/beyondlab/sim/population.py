@@ -1,21 +1,27 @@
-"""Many functions at once, one after the other: what a day of a whole population costs."""
+"""Many functions at once: what a day of a whole population costs."""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
 from beyondlab.sim import _check
 from beyondlab.sim._check import Seed
-from beyondlab.sim.arrivals import poisson_chunks
-from beyondlab.sim.keep_alive import Engine, KeepAlive, KeepAliveResult
+from beyondlab.sim._jit import is_compiled
+from beyondlab.sim.arrivals import MOST_EXPECTED, poisson_chunks
+from beyondlab.sim.keep_alive import NO_LIMIT, Engine, KeepAlive
 
 DAY = 86_400.0
 """Seconds of a day."""
 
 _RAMP = 10.0
+_BUSY, _BLOCK = 100, 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +62,13 @@ def simulate_day(
     warm_up: float | None = None,
     limit: int | None = None,
     engine: Engine = "auto",
+    workers: int | None = None,
 ) -> PopulationResult:
     """Simulate every function of a population for a day under the keep-alive policy.
 
     Arrivals are Poisson, service times exponential. Each function has its own two random streams, spawned from the
-    seed by its place in ``rates``: its result does not depend on the other functions. Functions are simulated one
-    after the other and their requests in chunks, so memory does not grow with the number of requests.
+    seed by its place in ``rates``: its result does not depend on the other functions. Requests are made and served in
+    chunks, so memory does not grow with their number.
 
     Parameters
     ----------
@@ -85,6 +92,9 @@ def simulate_day(
         Most requests of one function in flight at once; None for no limit.
     engine
         As for :func:`beyondlab.sim.keep_alive.simulate`.
+    workers
+        Threads, at least 1; the compiled engine runs them at once. Default: one for each core that this process may
+        use. The result is the same for any number.
 
     Raises
     ------
@@ -97,31 +107,82 @@ def simulate_day(
     keep_alive = _check.positive("keep_alive", keep_alive)
     horizon = _check.positive("horizon", horizon)
     root = _check.generator(seed)
-    ramp = None if warm_up is None else _check.non_negative("warm_up", warm_up)
-    results = []
-    for index in range(rate.size):
-        before = keep_alive + _RAMP * (means[index] + extra[index]) if ramp is None else ramp
-        run = KeepAlive(keep_alive, limit=limit, warm_up=before, engine=engine)
-        (stream,) = root.spawn(1)
-        results.append(_run(run, stream, rate[index], means[index], extra[index], before + horizon))
-    return PopulationResult(
-        requests=np.array([result.requests for result in results], np.int64),
-        cold=np.array([result.cold for result in results], np.int64),
-        throttled=np.array([result.throttled for result in results], np.int64),
-        busy_seconds=np.array([result.busy_seconds for result in results], np.float64),
-        idle_seconds=np.array([result.idle_seconds for result in results], np.float64),
-        observed_seconds=horizon,
+    workers = _cores() if workers is None else _check.whole("workers", workers, 1)
+    limit = None if limit is None else _check.whole("limit", limit, 1)
+    if warm_up is None:
+        before = keep_alive + _RAMP * (means + extra)
+    else:
+        before = np.full(rate.size, _check.non_negative("warm_up", warm_up))
+    too_many = np.flatnonzero(rate * (before + horizon) > MOST_EXPECTED)
+    if too_many.size:
+        raise ValueError(
+            f"rates[{too_many[0]}] = {rate[too_many[0]]}: expects more than the allowed {MOST_EXPECTED:g} arrivals"
+        )
+    run = _runner(engine, keep_alive, limit)
+    counted, seconds = np.empty((3, rate.size), np.int64), np.empty((2, rate.size))
+
+    def serve(index: int, stream: np.random.Generator) -> None:
+        arriving, serving = stream.spawn(2)
+        start = before[index]
+        totals = run(arriving, serving, rate[index], means[index], extra[index], start, start + horizon)
+        counted[:, index], seconds[:, index] = totals[:3], totals[3:]
+
+    if workers == 1 or rate.size < 2:
+        for index in range(rate.size):
+            serve(index, root.spawn(1)[0])
+    else:
+        _share_out(serve, root, rate, workers)
+    return PopulationResult(*counted, *seconds, observed_seconds=horizon)
+
+
+Run = Callable[..., tuple[int, int, int, float, float]]
+
+
+def _runner(engine: Engine, keep_alive: float, limit: int | None) -> Run:
+    """What simulates one function: requests, cold starts, throttled, busy and idle seconds."""
+    if is_compiled(engine):
+        from beyondlab.sim._population_kernel import simulate
+
+        most = NO_LIMIT if limit is None else min(limit, NO_LIMIT)
+        return lambda arriving, serving, rate, mean, extra, start, end: simulate(
+            arriving, serving, rate, mean, extra, keep_alive, most, start, end
+        )
+    return lambda arriving, serving, rate, mean, extra, start, end: _in_chunks(
+        KeepAlive(keep_alive, limit=limit, warm_up=start, engine="python"), arriving, serving, rate, mean, extra, end
     )
 
 
-def _run(
-    run: KeepAlive, stream: np.random.Generator, rate: float, mean: float, extra: float, end: float
-) -> KeepAliveResult:
-    arriving, serving = stream.spawn(2)
+def _in_chunks(
+    run: KeepAlive, arriving: Generator, serving: Generator, rate: float, mean: float, extra: float, end: float
+) -> tuple[int, int, int, float, float]:
+    """The reference: chunks of arrivals, fed to the simulator."""
     for arrivals in poisson_chunks(rate, horizon=end, seed=arriving):
         warm = serving.standard_exponential(arrivals.size) * mean
         run.feed(arrivals, warm, warm + extra if extra else None)
-    return run.finish(end)
+    result = run.finish(end)
+    return result.requests, result.cold, result.throttled, result.busy_seconds, result.idle_seconds
+
+
+def _share_out(serve: Callable[[int, Generator], None], root: Generator, rate: NDArray[np.float64], workers: int) -> None:
+    """Run all functions in threads: each busy one for itself, the others in blocks. The streams are spawned in order."""
+    streams = root.spawn(rate.size)
+    order = np.argsort(rate)[::-1]
+    busy = min(_BUSY, order.size)
+    blocks = [order[place : place + 1] for place in range(busy)]
+    blocks += [order[place : place + _BLOCK] for place in range(busy, order.size, _BLOCK)]
+
+    def serve_block(block: NDArray[np.int64]) -> None:
+        for index in block.tolist():
+            serve(index, streams[index])
+
+    with ThreadPoolExecutor(workers) as threads:
+        deque(threads.map(serve_block, blocks), maxlen=0)
+
+
+def _cores() -> int:
+    from beyondlab.kit.machine import look
+
+    return max(1, int(look().cores))
 
 
 def _per_function(
