@@ -50,6 +50,7 @@ def test_agrees_with_the_slow_version(pairs, servers, policy, seed, uneven, engi
     chosen, starts = slow_balance(arrivals, service, servers, policy, draw, speeds)
     assert result.server.tolist() == chosen and result.start.tolist() == starts
     assert result.requests.sum() == arrivals.size
+    assert result.service.tolist() == [seconds / speeds[one] for seconds, one in zip(service, chosen)]
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
@@ -73,7 +74,7 @@ def test_random_gives_each_server_an_mm1():
 
 
 def test_round_robin_gives_each_server_erlang_gaps():
-    """The gaps at one of c servers are Erlang-c; G/M/1: the wait is sigma / (1 - sigma), sigma = E[exp(-(1 - sigma) gap)]."""
+    """Gaps at one of c servers are Erlang-c; G/M/1: the wait is sigma / (1 - sigma), sigma = E[exp(-(1 - sigma) gap)]."""
     servers, load = 4, 0.8
     sigma = 0.5
     for _ in range(200):
@@ -84,7 +85,7 @@ def test_round_robin_gives_each_server_erlang_gaps():
 
 
 def test_two_choices_follow_mitzenmachers_fixed_point():
-    """With many servers the share with at least k requests is load**(2**k - 1); the mean response is its sum over load."""
+    """With many servers the share with at least k requests is load**(2**k - 1); the mean response: its sum over load."""
     servers, load = 200, 0.9
     exact = sum(load ** (2**k - 1) for k in range(1, 12)) / load
     t, s = sim.poisson(servers * load, count=1_500_000, seed=10), sim.exponential(1.0, 1_500_000, 11)

@@ -211,7 +211,8 @@ def allen_cunneen(servers: int, rate: float, mean_service: float, arrival_cv: fl
     one server it is J. F. C. Kingman's of 1961). Exact for M/G/1 and M/M/c. Raises ValueError as :func:`erlang_c`, or
     if a coefficient of variation is negative.
     """
-    arrival_cv, service_cv = _check.non_negative("arrival_cv", arrival_cv), _check.non_negative("service_cv", service_cv)
+    arrival_cv = _check.non_negative("arrival_cv", arrival_cv)
+    service_cv = _check.non_negative("service_cv", service_cv)
     return erlang_c_wait(servers, rate, mean_service) * (arrival_cv**2 + service_cv**2) / 2
 
 
@@ -238,7 +239,7 @@ def fan_out_slow(slow: float, calls: int) -> float:
 
 
 def leaf_percentile(percentile: float, calls: int) -> float:
-    """The percentile that each of ``calls`` independent calls must keep for all of them together to keep ``percentile``.
+    """The percentile that each of ``calls`` independent calls must keep for all of them to keep ``percentile``.
 
     It is 100 * (percentile / 100)**(1 / calls). Raises ValueError if ``percentile`` is not between 0 and 100 or
     ``calls`` is less than 1.

@@ -142,7 +142,7 @@ class RetryResult:
 
 @dataclass(frozen=True)
 class Backoff:
-    """Pauses before retries: ``base`` seconds, doubled each time, at most ``cap``; with ``jitter`` a uniform share of it.
+    """Pauses before retries: ``base`` seconds, doubled each time, at most ``cap``; with ``jitter`` a random share of it.
 
     That is "full jitter" of M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015). Raises
     ValueError if ``base`` or ``cap`` is no finite number of at least 0.

@@ -1,4 +1,4 @@
-"""What measured or simulated samples say, and how surely: intervals, correlated output, warm-up, coordinated omission."""
+"""What measured or simulated samples say, and how surely: intervals, correlation, warm-up, coordinated omission."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def percentile_interval(samples: ArrayLike, percentile: float, *, confidence: fl
     upper = int(binom.ppf(1 - tail, ordered.size, share)) + 1
     if lower < 1 or upper > ordered.size:
         raise ValueError(
-            f"samples: {ordered.size} are too few for an interval of p{percentile:g} with a confidence of {confidence:g}"
+            f"samples: {ordered.size} are too few for an interval of p{percentile:g} with confidence {confidence:g}"
         )
     estimate = float(np.percentile(ordered, percentile))
     return Interval(estimate, float(ordered[lower - 1]), float(ordered[upper - 1]), confidence)
