@@ -52,7 +52,8 @@ def test_workers_serve_at_the_same_time():
 def test_in_system_counts_what_is_there():
     times = np.arange(0.0, 10.0, 1.0)
     run = Run(times, times, times + 0.5, np.zeros(10), np.full(10, 0.5))
-    assert in_system(run) == pytest.approx(0.5, abs=0.01)
+    assert run.observed_seconds == 9.5
+    assert in_system(run) == pytest.approx(5 / 9.5, abs=0.001)
     with pytest.raises(ValueError, match="step=0"):
         in_system(run, step=0)
 

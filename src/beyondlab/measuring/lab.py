@@ -70,6 +70,11 @@ class Run:
         """What a careless tool reports: from the moment it got round to sending."""
         return self.done - self.sent
 
+    @property
+    def observed_seconds(self) -> float:
+        """From the first request sent to the last answer: from an empty system to an empty one."""
+        return float(self.done.max() - self.sent.min())
+
 
 class Server:
     """The server of :mod:`beyondlab.measuring.server` as a process. A context manager.
@@ -195,10 +200,10 @@ def _plan(arrivals: ArrayLike, service: ArrayLike) -> tuple[Array, Array]:
 
 
 def in_system(run: Run, step: float = 0.001) -> float:
-    """Mean number of requests in the system, counted every ``step`` seconds between the first and the last arrival."""
+    """Mean number of requests in the system, counted every ``step`` seconds while the run was observed."""
     if not (step > 0 and math.isfinite(step)):
         raise ValueError(f"step={step!r}: must be a positive number of seconds")
-    moments = np.arange(run.sent[0], run.sent[-1], step)
+    moments = run.sent.min() + np.arange(0.0, run.observed_seconds, step)
     arrived = np.searchsorted(np.sort(run.sent), moments, side="right")
     left = np.searchsorted(np.sort(run.done), moments, side="right")
     return float(np.mean(arrived - left))
