@@ -92,12 +92,9 @@ def enter(root: str) -> None:
     for name in DEVICES:
         os.close(os.open(f"dev/{name}", os.O_CREAT | os.O_WRONLY, 0o644))
         mount(f"/dev/{name}", f"dev/{name}", None, MS_BIND)
-    call("syscall", SYS_PIVOT_ROOT[os.uname().machine], b".", b".")
+    call("pivot_root", b".", b".")
     call("umount2", b".", MNT_DETACH)
     os.chdir("/")
-
-
-SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
 
 
 def become(specification: dict) -> int:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from beyondlab.kit import machine, processes
 
@@ -129,6 +129,41 @@ class Group:
         return oom_kills((self.folders["memory"] / name).read_text())
 
 
+class Limit(NamedTuple):
+    """A limit of this process's control groups, in the unit of ``what``; None for no limit."""
+
+    what: str
+    value: float | None
+
+
+def limits() -> list[Limit]:
+    """The limits that hold for this process and can be seen from here: memory in bytes, CPU in processors, tasks."""
+    version, folders = machine._cgroup()
+    memory = [_number(folder / ("memory.max" if version == 2 else "memory.limit_in_bytes")) for folder in folders]
+    cpus = list(_quotas(version, folders))
+    tasks = [_number(folder / "pids.max") for folder in folders]
+    return [
+        Limit("memory, bytes", min((m for m in memory if m is not None and m < 1 << 60), default=None)),
+        Limit("CPU, processors", min(cpus, default=None)),
+        Limit("tasks", min((t for t in tasks if t is not None), default=None)),
+    ]
+
+
+def _number(file: Path) -> int | None:
+    text = machine._read(file)
+    return int(text) if text.isdigit() else None
+
+
+def _quotas(version: int, folders: list[Path]) -> Iterator[float]:
+    for folder in folders:
+        if version == 2:
+            quota, _, period = machine._read(folder / "cpu.max").partition(" ")
+        else:
+            quota, period = machine._read(folder / "cpu.cfs_quota_us"), machine._read(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit() and int(period) > 0:
+            yield int(quota) / int(period)
+
+
 @contextmanager
 def group(
     *, memory: int | None = None, cpu: float | None = None, period: float = 0.1, pids: int | None = None
@@ -137,18 +172,27 @@ def group(
 
     Raises :class:`CannotLimit` where the machine does not allow it, ValueError for a limit that makes no sense.
     """
+    wanted = settings(_parents()[0] or 2, memory=memory, cpu=cpu, period=period, pids=pids)
+    with unlimited(*wanted) as made:
+        for controller, files in wanted.items():
+            for file, text in files.items():
+                _write(made.folders[controller] / file, text)
+        yield made
+
+
+@contextmanager
+def unlimited(*controllers: str) -> Iterator[Group]:
+    """A new control group with these controllers and no limit yet, removed on leaving; all in it must have ended.
+
+    Raises :class:`CannotLimit` where the machine does not allow it, ValueError if no controller is named.
+    """
+    if not controllers:
+        raise ValueError("controllers=(): at least one limit is needed")
     version, parents = _parents()
-    wanted = settings(version or 2, memory=memory, cpu=cpu, period=period, pids=pids)
-    if not wanted:
-        raise ValueError("memory=None, cpu=None, pids=None: at least one limit is needed")
     name = f"beyondlab-{processes.owner_token()}-{next(_serial)}"
     made: list[Path] = []
     try:
-        folders = {controller: _make(version, parents, controller, list(wanted), name, made) for controller in wanted}
-        for controller, files in wanted.items():
-            for file, text in files.items():
-                _write(folders[controller] / file, text)
-        yield Group(version, folders)
+        yield Group(version, {each: _make(version, parents, each, controllers, name, made) for each in controllers})
     finally:
         processes.remove_folders(made)
 
