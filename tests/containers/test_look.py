@@ -44,5 +44,5 @@ def test_around_says_something_of_every_wall(monkeypatch):
     monkeypatch.setattr(look, "_read", lambda path: {"/proc/self/mountinfo": DOCKER, "/proc/1/comm": "python\n",
         "/proc/self/status": "Seccomp:\t2\nCapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nNoNewPrivs:\t1\n"}[path])
     rows = {row[0]: row[1] for row in look.around().rows}
-    assert (rows["root file system"], rows["seccomp"], rows["process 1"]) == ("overlay, 3 layers", "filter", "python")
+    assert (rows["root file system"], rows["seccomp"], rows["process 1"]) == ("overlay, 3 layers", "filter", "no init system")
     assert rows["capabilities"].startswith("14 of 41 held")

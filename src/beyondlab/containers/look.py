@@ -28,6 +28,7 @@ DOCKER_DEFAULT = frozenset(
 """The 14 capabilities that Docker leaves to a container by default (moby/profiles and its documentation)."""
 
 SECCOMP = {0: "off", 1: "strict", 2: "filter"}
+INIT_SYSTEMS = {"systemd", "init", "openrc-init", "runit", "s6-svscan", "launchd"}
 NAMESPACES = ("mnt", "pid", "net", "uts", "ipc", "user", "cgroup", "time")
 
 
@@ -108,11 +109,13 @@ def around() -> Table:
     root = next((m for m in reversed(mounts(_read("/proc/self/mountinfo"))) if m.path == "/"), None)
     layers = overlay_layers(root.options) if root else 0
     seccomp = SECCOMP.get(int(about.get("Seccomp", "0")), "unknown")
-    first = _read("/proc/1/comm").strip() or "unreadable"
+    init = _read("/proc/1/comm").strip() in INIT_SYSTEMS
+    frozen = about.get("NoNewPrivs") == "1"
     kinds = namespaces()
     rows = [
         ["namespaces", f"{len(kinds)} kinds: {', '.join(kinds)}", "every Linux process is in one of each, container or not"],
-        ["process 1", first, "an init system on a machine; your program in a container"],
+        ["process 1", "an init system" if init else "no init system",
+         "as on a machine" if init else "some program: the first of a container, or of a very small machine"],
         ["root file system", f"{root.kind}, {layers} layers" if layers else root.kind if root else "unknown",
          "an image's layers, stacked" if layers else "not an image's layers, as far as one can see"],
         ["control groups", f"version {here.cgroup}" if here.cgroup else "none",
@@ -120,6 +123,6 @@ def around() -> Table:
         ["capabilities", f"{len(held)} of {len(CAPABILITIES)} held, {len(bounding)} attainable",
          "Docker leaves 14 to root in a container; an ordinary user holds none"],
         ["seccomp", seccomp, "system calls are filtered" if seccomp == "filter" else "every system call may be asked for"],
-        ["no new privileges", "yes" if about.get("NoNewPrivs") == "1" else "no", "whether sudo could still make you root"],
+        ["no new privileges", "yes" if frozen else "no", "sudo cannot make you root" if frozen else "sudo could make you root"],
     ]  # fmt: skip
     return table(["Wall", "Found", "It says"], rows)
