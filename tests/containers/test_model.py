@@ -48,6 +48,13 @@ def test_the_simulator_is_the_closed_form_where_slices_are_fine(work, limit, thr
     assert served.used == pytest.approx(work)
 
 
+@pytest.mark.parametrize("phase", [0.0, 0.03, 0.059, 0.07, 0.08, 0.095])
+@pytest.mark.parametrize(("work", "limit", "threads"), [(0.18, 0.4, 1), (0.13, 0.5, 4), (0.05, 2.0, 1), (0.7, 2.0, 8)])
+def test_throttled_periods_from_any_moment(work, limit, threads, phase):
+    served = model.serve([0.3 + phase], [work], limit=limit, threads=threads, width=threads, slice_=FINE)
+    assert model.throttled_periods(work, limit, threads=threads, phase=phase) == served.throttled
+
+
 def test_average_use_never_exceeds_the_limit():
     rng = np.random.default_rng(3)
     arrivals = np.sort(rng.uniform(0, 30, 3000))

@@ -88,7 +88,7 @@ def tail(widths: Sequence[int], results: Mapping[str, Sequence[Latency]], *, lim
         axes.minorticks_off()
         axes.set(xlabel="threads that a burst uses", ylabel="p99 of small requests, ms")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 0.86))
+        axes.legend(loc="center right", bbox_to_anchor=(1, 0.42))
     told = "; ".join(
         f"{name}: {1e3 * found[0].p99:.0f} ms with bursts on {widths[0]}, {1e3 * found[-1].p99:.0f} ms on {widths[-1]} threads"
         for name, found in results.items()

@@ -65,12 +65,22 @@ def burst_time(work: float, limit: float, *, threads: int = 1, period: float = P
     return period - phase + full * period + (work - first - full * each) / threads
 
 
-def throttled_periods(work: float, limit: float, *, threads: int = 1, period: float = PERIOD) -> int:
-    """At how many period boundaries a burst that starts at one is found waiting: ``nr_throttled``, in closed form."""
+def throttled_periods(
+    work: float, limit: float, *, threads: int = 1, period: float = PERIOD, phase: float = 0.0
+) -> int:
+    """At how many period boundaries such a burst is found waiting, in closed form: ``nr_throttled``.
+
+    Arguments and errors as for :func:`burst_time`. It waits after the period it begins in unless that ended before the
+    quota did, and after each full period but the last.
+    """
     _check(work=work, limit=limit, threads=threads, period=period)
-    if threads <= limit:
+    if not 0 <= phase < period:
+        raise ValueError(f"phase={phase!r}: must lie in [0, period={period!r})")
+    first = min(limit * period, threads * (period - phase))
+    if threads <= limit or work <= first + _TINY:
         return 0
-    return math.ceil(work / (limit * period) - 1e-9) - 1
+    full = math.ceil((work - first) / (limit * period) - 1e-9) - 1
+    return full + (threads * (period - phase) > limit * period + _TINY)
 
 
 def longest_stall(limit: float, *, threads: int, period: float = PERIOD) -> float:
