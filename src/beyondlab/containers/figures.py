@@ -75,20 +75,18 @@ def start_up(results: Result, *, plain: str) -> Figure:
     )
 
 
-def tail(widths: Sequence[int], results: Mapping[str, Sequence[Latency]], *, limit: float) -> Figure:
+def tail(widths: Sequence[int], results: Mapping[str, Sequence[Latency]]) -> Figure:
     """The p99 of small requests against the threads of the bursts beside them; one line for each setting."""
     with style():
         fig, axes = plt.subplots()
         for number, (name, found) in enumerate(results.items(), 1):
             axes.plot(widths, [1e3 * one.p99 for one in found], label=name, **series(number))
-        axes.axvline(limit, color=colour("muted"), linewidth=1)
-        axes.annotate("the limit", (limit, axes.get_ylim()[1]), xytext=(4, -12), textcoords="offset points")
         axes.set_xscale("log", base=2)
         axes.set_xticks(list(widths), [str(width) for width in widths])
         axes.minorticks_off()
         axes.set(xlabel="threads that a burst uses", ylabel="p99 of small requests, ms")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="center right", bbox_to_anchor=(1, 0.42))
+        axes.legend(loc="upper left")
     told = "; ".join(
         f"{name}: {1e3 * found[0].p99:.0f} ms with bursts on {widths[0]}, {1e3 * found[-1].p99:.0f} ms on {widths[-1]} threads"
         for name, found in results.items()
