@@ -107,13 +107,15 @@ def test_bad_arguments(arguments, names):
 
 
 def test_a_refusal_is_told(monkeypatch):
-    monkeypatch.setattr(namespaces, "_to_its_end", refuse := lambda *_: (_ for _ in ()).throw(namespaces.CannotIsolate("unshare: no")))
+    def refuse(*_):
+        raise namespaces.CannotIsolate("unshare: no")
+
+    monkeypatch.setattr(namespaces, "_to_its_end", refuse)
     namespaces.missing.cache_clear()
     try:
         assert namespaces.missing() == "unshare: no"
     finally:
         namespaces.missing.cache_clear()
-    assert refuse
 
 
 def test_as_an_ordinary_user_without_namespaces_it_says_why():

@@ -76,7 +76,8 @@ def check_whiteouts(names: Iterable[str] | None) -> Verdict:
     if f"var/cache/{WHITEOUT}" in given or "var/cache/.wh.*" in given:
         return verdict(False, f"Not yet: what hides all of a folder is a file in it called {OPAQUE}.")
     missing, extra = sorted(wanted - given), sorted(given - wanted)
-    return verdict(False, f"Not yet: {len(missing)} of 2 missing, {len(extra)} too many{f': {extra[0]}' if extra else ''}.")
+    too_many = f", {len(extra)} too many: {extra[0]}" if extra else ""
+    return verdict(False, f"Not yet: {len(missing)} of 2 missing{too_many}.")
 
 
 def check_weight(megabytes: float | None) -> Verdict:
@@ -106,9 +107,10 @@ def check_mask(answer: Any) -> Verdict:
     def names(mask: int) -> list[str]:
         return sorted(answer(mask))
 
-    return check_function(
-        names, cases, reference=lambda mask: sorted(capability_names(mask)), hint="Bit number n of the mask is CAPABILITIES[n]."
-    )
+    def reference(mask: int) -> list[str]:
+        return sorted(capability_names(mask))
+
+    return check_function(names, cases, reference=reference, hint="Bit number n of the mask is CAPABILITIES[n].")
 
 
 def check_bases(count: float | None) -> Verdict:

@@ -88,7 +88,8 @@ def tail(widths: Sequence[int], results: Mapping[str, Sequence[Latency]]) -> Fig
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper left")
     told = "; ".join(
-        f"{name}: {1e3 * found[0].p99:.0f} ms with bursts on {widths[0]}, {1e3 * found[-1].p99:.0f} ms on {widths[-1]} threads"
+        f"{name}: {1e3 * found[0].p99:.0f} ms with bursts on {widths[0]}, "
+        f"{1e3 * found[-1].p99:.0f} ms on {widths[-1]} threads"
         for name, found in results.items()
     )
     return Figure(

@@ -112,17 +112,30 @@ def around() -> Table:
     init = _read("/proc/1/comm").strip() in INIT_SYSTEMS
     frozen = about.get("NoNewPrivs") == "1"
     kinds = namespaces()
-    rows = [
-        ["namespaces", f"{len(kinds)} kinds: {', '.join(kinds)}", "every Linux process is in one of each, container or not"],
-        ["process 1", "an init system" if init else "no init system",
-         "as on a machine" if init else "some program: the first of a container, or of a very small machine"],
-        ["root file system", f"{root.kind}, {layers} layers" if layers else root.kind if root else "unknown",
-         "an image's layers, stacked" if layers else "not an image's layers, as far as one can see"],
-        ["control groups", f"version {here.cgroup}" if here.cgroup else "none",
-         "; ".join(f"{limit.what}: {'no limit' if limit.value is None else quantity(limit.value)}" for limit in cgroups.limits())],
-        ["capabilities", f"{len(held)} of {len(CAPABILITIES)} held, {len(bounding)} attainable",
-         "Docker leaves 14 to root in a container; an ordinary user holds none"],
-        ["seccomp", seccomp, "system calls are filtered" if seccomp == "filter" else "every system call may be asked for"],
-        ["no new privileges", "yes" if frozen else "no", "sudo cannot make you root" if frozen else "sudo could make you root"],
-    ]  # fmt: skip
-    return table(["Wall", "Found", "It says"], rows)
+    bounds = (f"{limit.what}: {'no limit' if limit.value is None else quantity(limit.value)}" for limit in cgroups.limits())
+    stacked = f"{root.kind}, {layers} layers" if layers else root.kind if root else "unknown"
+    rows = {
+        "namespaces": (f"{len(kinds)} kinds: {', '.join(kinds)}", "every Linux process is in one of each, container or not"),
+        "process 1": (
+            "an init system" if init else "no init system",
+            "as on a machine" if init else "some program: the first of a container, or of a very small machine",
+        ),
+        "root file system": (
+            stacked,
+            "an image's layers, stacked" if layers else "not an image's layers, as far as one can see",
+        ),
+        "control groups": (f"version {here.cgroup}" if here.cgroup else "none", "; ".join(bounds)),
+        "capabilities": (
+            f"{len(held)} of {len(CAPABILITIES)} held, {len(bounding)} attainable",
+            "Docker leaves 14 to root in a container; an ordinary user holds none",
+        ),
+        "seccomp": (
+            seccomp,
+            "system calls are filtered" if seccomp == "filter" else "every system call may be asked for",
+        ),
+        "no new privileges": (
+            "yes" if frozen else "no",
+            "sudo cannot make you root" if frozen else "sudo could make you root",
+        ),
+    }
+    return table(["Wall", "Found", "It says"], [[name, *found] for name, found in rows.items()])

@@ -139,14 +139,15 @@ def serve(
     arrive = np.atleast_1d(np.asarray(arrivals, dtype=float))
     need = np.broadcast_to(np.asarray(work, dtype=float), arrive.shape)
     parts = np.broadcast_to(np.asarray(width, dtype=int), arrive.shape)
-    if arrive.ndim != 1 or not np.isfinite(arrive).all() or (arrive.size and arrive[0] < 0) or (np.diff(arrive) < 0).any():
+    if arrive.ndim != 1 or not np.isfinite(arrive).all() or (arrive < 0).any() or (np.diff(arrive) < 0).any():
         raise ValueError("arrivals: must be finite times from 0 on, in order")
     if not ((need > 0) & np.isfinite(need)).all() or (parts < 1).any():
         raise ValueError("work, width: must be positive for every request")
     _check(threads=threads, period=period, slice_=slice_)
     if not limit > 0 or not burst >= 0:
         raise ValueError(f"limit={limit!r}, burst={burst!r}: a limit must be positive, a burst not negative")
-    return _Service(limit * period, threads, period, slice_, burst).run(arrive.tolist(), (need / parts).tolist(), parts.tolist())
+    served = _Service(limit * period, threads, period, slice_, burst)
+    return served.run(arrive.tolist(), (need / parts).tolist(), parts.tolist())
 
 
 class _Service:
@@ -391,5 +392,6 @@ def decide(service: Service, *, seconds: float = 150.0, seed: int = 1) -> Table:
     rows = []
     for name, (changed, settings) in options.items():
         found = latency(changed, seconds=seconds, seed=seed, **settings)
-        rows.append([name, *(f"{1e3 * value:.1f} ms" for value in (found.p50, found.p99, found.p999)), percent(found.throttled)])
+        times = [f"{1e3 * value:.1f} ms" for value in (found.p50, found.p99, found.p999)]
+        rows.append([name, *times, percent(found.throttled)])
     return table(["Setting", "p50", "p99", "p99.9", "Periods throttled"], rows, align="lrrrr")

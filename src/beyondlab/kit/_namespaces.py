@@ -81,7 +81,7 @@ def loopback_up() -> None:
 
 
 def enter(root: str) -> None:
-    """Make ``root`` the root file system, with /proc, a few devices and a /tmp of its own; put the old one out of reach."""
+    """Make ``root`` the root file system, with a /proc, a few devices and a /tmp of its own; let go of the old one."""
     mount(root, root, None, MS_BIND | MS_REC)
     os.chdir(root)
     for name in ("proc", "dev", "tmp"):

@@ -192,7 +192,8 @@ def unlimited(*controllers: str) -> Iterator[Group]:
     name = f"beyondlab-{processes.owner_token()}-{next(_serial)}"
     made: list[Path] = []
     try:
-        yield Group(version, {each: _make(version, parents, each, controllers, name, made) for each in controllers})
+        folders = {each: _make(version, parents, each, controllers, name, made) for each in controllers}
+        yield Group(version, folders)
     finally:
         processes.remove_folders(made)
 

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from beyondlab.kit import _namespaces, cgroups, processes
+from beyondlab.kit import _namespaces, cgroups
 from beyondlab.kit.processes import Process
 
 ISOLATED = ("mount", "pid", "uts", "ipc", "net")
