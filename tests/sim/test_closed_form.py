@@ -10,6 +10,7 @@ import pytest
 from scipy.linalg import expm
 from scipy.stats import poisson
 
+from beyondlab import sim
 from beyondlab.sim import KeepAliveExact, erlang_b, erlang_c, idle_expiry_share, keep_alive_exact
 
 
@@ -140,3 +141,69 @@ def test_erlang_b() -> None:
 def test_refused(call, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         call()
+
+
+@pytest.mark.parametrize(("servers", "load", "digits"), [(4, 2.0, 0.173913), (10, 8.0, 0.409180), (25, 20.0, 0.209103)])
+def test_erlang_c_digits_and_the_wait_that_follows(servers: int, load: float, digits: float) -> None:
+    assert erlang_c(servers, load) == pytest.approx(digits, abs=5e-7)
+    assert sim.erlang_c_wait(servers, load / 3, 3.0) == pytest.approx(digits * 3 / (servers - load), rel=1e-5)
+    assert sim.wait_exceeds(servers, load / 3, 3.0, 0.0) == pytest.approx(digits, abs=5e-7)
+
+
+def test_the_tail_of_the_wait_gives_its_mean() -> None:
+    from scipy.integrate import quad
+
+    area, _ = quad(lambda seconds: sim.wait_exceeds(5, 2.0, 2.0, seconds), 0, np.inf)
+    assert area == pytest.approx(sim.erlang_c_wait(5, 2.0, 2.0))
+
+
+def test_pollaczek_khinchine_digits() -> None:
+    assert sim.pollaczek_khinchine(0.8, 1.0, 1.0) == pytest.approx(4.0)
+    assert sim.pollaczek_khinchine(0.8, 1.0, 0.0) == pytest.approx(2.0)
+    assert sim.pollaczek_khinchine(0.4, 2.0, 1.0) == pytest.approx(sim.erlang_c_wait(1, 0.4, 2.0))
+
+
+def test_allen_cunneen_is_exact_where_it_must_be() -> None:
+    assert sim.allen_cunneen(1, 0.7, 1.0, 1.0, 2.0) == pytest.approx(sim.pollaczek_khinchine(0.7, 1.0, 2.0))
+    assert sim.allen_cunneen(6, 4.0, 1.0, 1.0, 1.0) == pytest.approx(sim.erlang_c_wait(6, 4.0, 1.0))
+
+
+def test_response_percentiles_of_mm1() -> None:
+    assert sim.response_percentile(0.8, 1.0, 99) == pytest.approx(23.0259, abs=5e-5)
+    assert sim.response_percentile(0.8, 1.0, 50) == pytest.approx(5 * np.log(2))
+
+
+def test_little() -> None:
+    assert sim.littles_law(250.0, 0.08) == pytest.approx(20.0)
+
+
+def test_fan_out() -> None:
+    assert sim.fan_out_slow(0.01, 100) == pytest.approx(0.634, abs=5e-4)
+    assert sim.fan_out_slow(0.0, 5) == 0.0 and sim.fan_out_slow(1.0, 5) == 1.0
+    assert sim.leaf_percentile(95, 50) == pytest.approx(100 * 0.95 ** (1 / 50))
+    slow = 1 - sim.leaf_percentile(95, 50) / 100
+    assert sim.fan_out_slow(slow, 50) == pytest.approx(0.05)
+    assert [sim.largest_of(count) for count in (1, 2, 4)] == pytest.approx([1.0, 1.5, 25 / 12])
+    drawn = np.random.default_rng(1).standard_exponential((100_000, 20)).max(axis=1)
+    assert drawn.mean() == pytest.approx(sim.largest_of(20), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "complaint"),
+    [
+        (sim.erlang_c_wait, (2, 2.0, 1.0), r"rate \* mean_service = 2.0: must be less than servers = 2"),
+        (sim.pollaczek_khinchine, (0.5, 1.0, -1.0), "cv = -1.0"),
+        (sim.pollaczek_khinchine, (1.0, 1.0, 1.0), "must be less than servers = 1"),
+        (sim.allen_cunneen, (1, 0.5, 1.0, -1.0, 1.0), "arrival_cv = -1.0"),
+        (sim.wait_exceeds, (1, 0.5, 1.0, -1.0), "seconds = -1.0"),
+        (sim.response_percentile, (0.5, 1.0, 100), "percentile = 100"),
+        (sim.littles_law, (-1.0, 1.0), "rate = -1.0"),
+        (sim.fan_out_slow, (1.5, 2), "slow = 1.5: must be a probability"),
+        (sim.fan_out_slow, (0.5, 0), "calls = 0"),
+        (sim.leaf_percentile, (0, 2), "percentile = 0"),
+        (sim.largest_of, (0,), "count = 0"),
+    ],
+)
+def test_bad_arguments_are_named(function, arguments, complaint) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        function(*arguments)

@@ -35,9 +35,10 @@ def test_without_numba_the_reference_runs() -> None:
     code = (
         "import sys, importlib.util as u; find = u.find_spec; sys.modules['numba'] = None\n"
         "u.find_spec = lambda name, *rest: None if name == 'numba' else find(name, *rest)\n"
-        "import beyondlab.sim as sim; print(sim.simulate([0.0, 1.0, 9.0], 0.5, 2.0).cold)"
+        "import beyondlab.sim as sim; print(sim.simulate([0.0, 1.0, 9.0], 0.5, 2.0).cold)\n"
+        "print(sim.queue([0.0, 1.0], 1.5).wait[1])"
     )
-    assert child(code).split() == ["2"]
+    assert child(code).split() == ["2", "0.5"]
 
 
 def test_compiles_where_no_cache_can_be_written(tmp_path: Path) -> None:
@@ -50,7 +51,8 @@ def test_compiles_where_no_cache_can_be_written(tmp_path: Path) -> None:
         "from beyondlab.sim import _engine_python as module\n"
         "try: numba.njit(cache=True)(module.kept_warm); print('cached')\n"
         "except RuntimeError: print('refused')\n"
-        "print(sim.simulate([0.0, 1.0, 9.0], 0.5, 2.0, engine='numba').cold, sim.__file__)",
+        "print(sim.simulate([0.0, 1.0, 9.0], 0.5, 2.0, engine='numba').cold, sim.__file__)\n"
+        "print(sim.queue([0.0, 1.0], 1.5, engine='numba').wait[1])",
         PYTHONPATH=str(tmp_path),
         HOME=str(tmp_path / "file"),
         XDG_CACHE_HOME=str(tmp_path / "file"),
@@ -59,4 +61,4 @@ def test_compiles_where_no_cache_can_be_written(tmp_path: Path) -> None:
     ).split()
     if out[0] == "cached":
         pytest.fail("numba found a place for its cache: this test proves nothing here")
-    assert out == ["refused", "2", str(tmp_path / "beyondlab" / "sim" / "__init__.py")]
+    assert out == ["refused", "2", str(tmp_path / "beyondlab" / "sim" / "__init__.py"), "0.5"]

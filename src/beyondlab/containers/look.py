@@ -102,7 +102,7 @@ def around() -> Table:
     """A table of the walls around this process: what, found, and what it says."""
     here = machine.look()
     if here.os != "Linux":
-        return table(["Wall", "Found", "It says"], [["all", here.os, "namespaces and control groups are part of Linux"]])
+        return table(["Wall", "Found", "It says"], [["all", here.os, "they are part of Linux"]])
     about = status(_read("/proc/self/status"))
     held = capability_names(int(about.get("CapEff", "0"), 16))
     bounding = capability_names(int(about.get("CapBnd", "0"), 16))
@@ -112,10 +112,10 @@ def around() -> Table:
     init = _read("/proc/1/comm").strip() in INIT_SYSTEMS
     frozen = about.get("NoNewPrivs") == "1"
     kinds = namespaces()
-    bounds = (f"{limit.what}: {'no limit' if limit.value is None else quantity(limit.value)}" for limit in cgroups.limits())
+    bounds = (f"{name}: {'no limit' if value is None else quantity(value)}" for name, value in cgroups.limits())
     stacked = f"{root.kind}, {layers} layers" if layers else root.kind if root else "unknown"
     rows = {
-        "namespaces": (f"{len(kinds)} kinds: {', '.join(kinds)}", "every Linux process is in one of each, container or not"),
+        "namespaces": (f"{len(kinds)} kinds: {', '.join(kinds)}", "every Linux process is in one of each"),
         "process 1": (
             "an init system" if init else "no init system",
             "as on a machine" if init else "some program: the first of a container, or of a very small machine",

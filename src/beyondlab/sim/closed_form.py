@@ -162,3 +162,108 @@ def erlang_c(servers: int, load: float) -> float:
         raise ValueError(f"load = {load!r}: must be less than servers = {servers}")
     blocked = erlang_b(servers, load)
     return blocked / (1 - load / servers * (1 - blocked))
+
+
+def erlang_c_wait(servers: int, rate: float, mean_service: float) -> float:
+    """Mean wait in an M/M/c queue, in seconds, before service.
+
+    Raises ValueError as :func:`erlang_c`: the load, ``rate * mean_service``, must be less than ``servers``.
+    """
+    servers, load, mean_service = _loaded(servers, rate, mean_service)
+    return erlang_c(servers, load) * mean_service / (servers - load)
+
+
+def wait_exceeds(servers: int, rate: float, mean_service: float, seconds: float) -> float:
+    """Probability that a request waits longer than ``seconds`` in an M/M/c queue.
+
+    It is erlang_c * exp(-(servers - load) * seconds / mean_service). Raises ValueError as :func:`erlang_c`, or if
+    ``seconds`` is negative.
+    """
+    servers, load, mean_service = _loaded(servers, rate, mean_service)
+    seconds = _check.non_negative("seconds", seconds)
+    return erlang_c(servers, load) * math.exp(-(servers - load) * seconds / mean_service)
+
+
+def response_percentile(rate: float, mean_service: float, percentile: float) -> float:
+    """A percentile of the response time of an M/M/1 queue, in seconds.
+
+    The response time is exponential with mean mean_service / (1 - rate * mean_service). Raises ValueError if the load
+    is not less than 1, or ``percentile`` is not between 0 and 100.
+    """
+    _, load, mean_service = _loaded(1, rate, mean_service)
+    return -math.log(1 - _share(percentile)) * mean_service / (1 - load)
+
+
+def pollaczek_khinchine(rate: float, mean_service: float, cv: float) -> float:
+    """Mean wait in an M/G/1 queue, in seconds, before service: load * mean_service * (1 + cv**2) / (2 * (1 - load)).
+
+    ``cv`` is the coefficient of variation of the service time: 0 if it is constant, 1 if it is exponential. Raises
+    ValueError if the load, ``rate * mean_service``, is not less than 1, or ``cv`` is negative.
+    """
+    _, load, mean_service = _loaded(1, rate, mean_service)
+    return load * mean_service * (1 + _check.non_negative("cv", cv) ** 2) / (2 * (1 - load))
+
+
+def allen_cunneen(servers: int, rate: float, mean_service: float, arrival_cv: float, service_cv: float) -> float:
+    """Approximate mean wait in a G/G/c queue, in seconds: that of M/M/c times (arrival_cv**2 + service_cv**2) / 2.
+
+    An approximation for heavy load (A. O. Allen, "Probability, Statistics, and Queueing Theory", 1990, section 5.3; for
+    one server it is J. F. C. Kingman's of 1961). Exact for M/G/1 and M/M/c. Raises ValueError as :func:`erlang_c`, or
+    if a coefficient of variation is negative.
+    """
+    arrival_cv, service_cv = _check.non_negative("arrival_cv", arrival_cv), _check.non_negative("service_cv", service_cv)
+    return erlang_c_wait(servers, rate, mean_service) * (arrival_cv**2 + service_cv**2) / 2
+
+
+def littles_law(rate: float, response: float) -> float:
+    """Mean number in a system: rate of arrivals times mean time in it, whatever the order and the distributions.
+
+    J. D. C. Little, "A Proof for the Queuing Formula: L = lambda W", Operations Research 9(3), 1961. Raises ValueError
+    if an argument is negative.
+    """
+    return _check.non_negative("rate", rate) * _check.non_negative("response", response)
+
+
+def fan_out_slow(slow: float, calls: int) -> float:
+    """Probability that at least one of ``calls`` independent calls is slow, if each is with probability ``slow``.
+
+    J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013. Raises ValueError if ``slow``
+    is no probability or ``calls`` is less than 1.
+    """
+    slow = _check.finite("slow", slow)
+    if not 0 <= slow <= 1:
+        raise ValueError(f"slow = {slow!r}: must be a probability, from 0 to 1")
+    calls = _check.whole("calls", calls, 1)
+    return 1.0 if slow == 1 else -math.expm1(calls * math.log1p(-slow))
+
+
+def leaf_percentile(percentile: float, calls: int) -> float:
+    """The percentile that each of ``calls`` independent calls must keep for all of them together to keep ``percentile``.
+
+    It is 100 * (percentile / 100)**(1 / calls). Raises ValueError if ``percentile`` is not between 0 and 100 or
+    ``calls`` is less than 1.
+    """
+    return 100 * _share(percentile) ** (1 / _check.whole("calls", calls, 1))
+
+
+def largest_of(count: int) -> float:
+    """Mean of the largest of ``count`` independent exponential times, in units of their mean: 1 + 1/2 + … + 1/count.
+
+    Raises ValueError if ``count`` is less than 1.
+    """
+    return math.fsum(1 / place for place in range(1, _check.whole("count", count, 1) + 1))
+
+
+def _loaded(servers: int, rate: float, mean_service: float) -> tuple[int, float, float]:
+    servers = _check.whole("servers", servers, 1)
+    rate, mean_service = _check.positive("rate", rate), _check.positive("mean_service", mean_service)
+    if rate * mean_service >= servers:
+        raise ValueError(f"rate * mean_service = {rate * mean_service!r}: must be less than servers = {servers}")
+    return servers, rate * mean_service, mean_service
+
+
+def _share(percentile: float) -> float:
+    number = _check.finite("percentile", percentile)
+    if not 0 < number < 100:
+        raise ValueError(f"percentile = {percentile!r}: must be between 0 and 100, neither included")
+    return number / 100

@@ -1,0 +1,37 @@
+"""Kernels are written once, in the part of Python that numba compiles; both engines run the same text.
+
+Without fast-math both do the same floating-point operations in the same order, so both give the same bits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from beyondlab.sim.keep_alive import Engine
+
+Kernel = Callable[..., Any]
+
+
+def chosen(kernel: Kernel, engine: Engine) -> Kernel:
+    """``kernel`` as it is for ``"python"``, compiled for ``"numba"``; ``"auto"`` compiles where numba is installed.
+
+    Raises ValueError for another name.
+    """
+    if engine not in ("auto", "numba", "python"):
+        raise ValueError(f"engine = {engine!r}: must be 'auto', 'numba' or 'python'")
+    if engine == "python" or (engine == "auto" and importlib.util.find_spec("numba") is None):
+        return kernel
+    return _compiled(kernel)
+
+
+@cache
+def _compiled(kernel: Kernel) -> Kernel:
+    from numba import njit
+
+    try:
+        return njit(cache=True, nogil=True)(kernel)
+    except (RuntimeError, OSError):  # "cannot cache function": no place is writable
+        return njit(nogil=True)(kernel)
