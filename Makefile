@@ -21,6 +21,7 @@ book: $(VENV)/.installed ## build the book to _build/html, warnings as errors
 	@echo "The book: file://$(CURDIR)/_build/html/index.html (or make serve)"
 
 test: $(VENV)/.installed ## install what the tests need, then prove everything
+	@bash tools/packages.sh
 	@bash tools/browser.sh $(BIN)/python
 	$(BIN)/python -m pytest --nbval notebooks
 	$(BIN)/python -m pytest tests

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Finds or fetches the real tools that the labs of the container chapters use, from the system's packages.
+# As root on Debian or Ubuntu it installs what is missing; elsewhere it says what is missing, and the chapters show
+# recorded figures, the tests skip. With CI=true a missing tool is a failure.
+set -uo pipefail
+
+declare -A package=(
+  [skopeo]=skopeo [umoci]=umoci [crun]=crun [runc]=runc [busybox]=busybox-static
+  [qemu-system-x86_64]=qemu-system-x86 [runsc]=runsc [kernel]=linux-image-cloud-amd64
+)
+
+missing() {
+  for tool in "${!package[@]}"; do
+    if [ "$tool" = kernel ]; then
+      compgen -G "/boot/vmlinuz-*" >/dev/null || echo kernel
+    else
+      command -v "$tool" >/dev/null || echo "$tool"
+    fi
+  done | sort
+}
+
+wanted=$(missing)
+if [ -n "$wanted" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+  echo "packages: installing" $wanted
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get update -qq >/dev/null 2>&1
+  for tool in $wanted; do
+    apt-get install -y -qq --no-install-recommends "${package[$tool]}" >/dev/null 2>&1 || echo "packages: no ${package[$tool]}"
+  done
+  wanted=$(missing)
+fi
+if [ -z "$wanted" ]; then echo "packages: all tools are there"; exit 0; fi
+echo "packages: missing" $wanted "- labs that need them show recorded figures, their tests are skipped"
+[ "${CI:-}" != true ]
