@@ -2,7 +2,8 @@
 
 Run by :mod:`beyondlab.kit.processes` as ``python -I -S _guard.py TOKEN SCRATCH OWNER [PATH]``, one for each owner (a
 notebook's kernel). Its standard input is a pipe from the owner. When the pipe closes, or the owner's process ends, it
-kills every process that carries the owner's token in its environment, removes the scratch folder, and exits.
+kills every process that carries the owner's token in its environment, removes the control groups that were noted and
+the scratch folder, and exits.
 
 It does not rely on PR_SET_PDEATHSIG, which fires when the *thread* that started a child ends, not the process.
 
@@ -24,6 +25,9 @@ process keeps a lab itself."""
 
 SWEEP_LIMIT = 4.0
 """Seconds after which the guard gives up killing."""
+
+FOLDERS = "folders"
+"""File in the scratch folder: one a line, the empty folders (control groups) that are to be removed at the end."""
 
 LINGER = 0.3
 """Seconds the guard keeps looking after a kill of its owner, for a child caught between fork and exec."""
@@ -101,6 +105,31 @@ def sweep(token: str, *, limit: float = SWEEP_LIMIT, linger: float = 0.0) -> lis
         time.sleep(0.02)
 
 
+def remembered(scratch: str) -> list[str]:
+    """The folders noted in the scratch folder."""
+    try:
+        with open(os.path.join(scratch, FOLDERS)) as notes:
+            return notes.read().splitlines()
+    except OSError:
+        return []
+
+
+def remove_folders(folders: list[str], *, limit: float = 2.0) -> list[str]:
+    """Remove empty folders, the last first; those that are still there after ``limit`` seconds."""
+    begin = time.monotonic()
+    left = folders
+    while True:
+        for folder in reversed(left):
+            try:
+                os.rmdir(folder)
+            except OSError:
+                pass
+        left = [folder for folder in left if os.path.isdir(folder)]
+        if not left or time.monotonic() - begin >= limit:
+            return left
+        time.sleep(0.005)
+
+
 def _wait_for_end(owner: int) -> bool:
     """Block until the owner closes the pipe or ends. Whether it said that it leaves in good order."""
     poll = select.poll()
@@ -124,6 +153,7 @@ def main(token: str, scratch: str, owner: str, *path: str) -> None:
     sys.path.extend(path)
     in_order = _wait_for_end(int(owner))
     sweep(token, linger=0.0 if in_order else LINGER)
+    remove_folders(remembered(scratch))
     if os.path.isdir(scratch):
         import shutil
 

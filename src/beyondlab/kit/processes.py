@@ -123,6 +123,7 @@ class _Owner:
         """Stop everything and let the guard go: the interpreter ends in good order."""
         for process in list(self.running):
             process.stop()
+        _guard.remove_folders(_guard.remembered(str(self.scratch)))
         with self.lock:
             if self.pipe is None:
                 return
@@ -444,6 +445,22 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return probe.getsockname()[1]
+
+
+def remember_folder(folder: Path) -> None:
+    """Have the empty ``folder``, such as a control group, removed by the guard if this interpreter is killed.
+
+    Call it before the folder is made; :func:`remove_folders` removes it when its work is done.
+    """
+    with (_owner.folder() / _guard.FOLDERS).open("a") as notes:
+        notes.write(f"{folder}\n")
+
+
+def remove_folders(folders: Sequence[Path]) -> None:
+    """Remove empty folders, waiting up to 2 s for one that is busy. Raises OSError if one stays."""
+    left = _guard.remove_folders([str(folder) for folder in folders])
+    if left:
+        raise OSError(f"{left[0]} cannot be removed: something in it is still running")
 
 
 @contextmanager
