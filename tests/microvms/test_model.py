@@ -119,8 +119,8 @@ def test_options_by_hand():
     ("changes", "against"),
     [
         ({}, [None, "needs programs compiled for it", None]),
-        ({"threat": "attackers"}, ["not against attackers", "needs programs compiled for it", None]),
-        ({"threat": "attackers", "native": False, "wait_ms": 50}, ["not against attackers", None, "starts too slowly"]),
+        ({"threat": "strangers"}, ["not against strangers", "needs programs compiled for it", None]),
+        ({"threat": "strangers", "native": False, "wait_ms": 50}, ["not against strangers", None, "starts too slowly"]),
     ],
 )
 def test_what_speaks_against(changes, against):
@@ -128,7 +128,7 @@ def test_what_speaks_against(changes, against):
 
 
 def test_the_cheapest_that_does_is_marked():
-    load = model.Load("attackers", 10, 1.0, 0.0, 1.0, native=False)
+    load = model.Load("strangers", 10, 1.0, 0.0, 1.0, native=False)
     rows = model.decide(load, WALLS, usd_per_gib_hour=1.0, usd_per_core_hour=1.0).rows
     assert [row[0] for row in rows if "cheapest" in row[1]] == ["wasm"]
 
@@ -145,8 +145,8 @@ def test_the_cheapest_that_does_is_marked():
         (lambda: model.transfer_time(1, 0, 1), "size=0"),
         (lambda: model.density(0), "memory_kib=0"),
         (lambda: model.Load("aliens", 1, 1.0, 1.0, 1.0), "threat='aliens'"),
-        (lambda: model.Load("tenants", 0, 1.0, 1.0, 1.0), "instances=0"),
-        (lambda: model.Load("tenants", 1, math.nan, 1.0, 1.0), "starts_per_second=nan"),
+        (lambda: model.Load("colleagues", 0, 1.0, 1.0, 1.0), "instances=0"),
+        (lambda: model.Load("colleagues", 1, math.nan, 1.0, 1.0), "starts_per_second=nan"),
     ],
 )
 def test_bad_arguments(call, message):

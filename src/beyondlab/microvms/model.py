@@ -184,9 +184,9 @@ def neighbours(
     return Neighbours(np.array(latencies), sent / seconds)
 
 
-Threat = Literal["mistakes", "tenants", "attackers"]
-THREATS: dict[str, int] = {"mistakes": 1, "tenants": 2, "attackers": 3}
-"""What must be kept apart: your own code's mistakes; customers who may look around; code written to break out."""
+Threat = Literal["mistakes", "colleagues", "strangers"]
+THREATS: dict[str, int] = {"mistakes": 1, "colleagues": 2, "strangers": 3}
+"""Whose code it is: your own, with its mistakes; your firm's other teams'; anybody's, perhaps written to break out."""
 
 
 @dataclass(frozen=True)

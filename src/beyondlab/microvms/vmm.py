@@ -237,16 +237,21 @@ def _touched(memory: mmap.mmap) -> Iterator[int]:
 
 
 def private_bytes(memories: Sequence[mmap.mmap]) -> int:
-    """Bytes of these mappings that this process has written to and nobody shares, from one reading of /proc/self/smaps."""
+    """Bytes of these mappings that only this process has, from one reading of /proc/self/smaps.
+
+    Of a file that is mapped copy-on-write these are the pages that were copied; dirty pages of the file itself, which
+    wait to be written back, belong to nobody's mapping.
+    """
     wanted = {f"{address_of(memory):x}" for memory in memories}
-    total, ours = 0, False
+    total, counted = 0, ""
     with open("/proc/self/smaps") as file:
         for line in file:
-            first = line.partition(" ")[0]
+            first, _, rest = line.partition(" ")
             if "-" in first and not first.endswith(":"):
-                ours = first.partition("-")[0].lstrip("0") in wanted
-            elif ours and first == "Private_Dirty:":
-                total += int(line.split()[1]) * 1024
+                found = first.partition("-")[0].lstrip("0") in wanted
+                counted = ("Anonymous:" if rest[3] == "p" else "Private_Dirty:") if found else ""
+            elif first == counted:
+                total += int(rest.split()[0]) * 1024
     return total
 
 
