@@ -1,4 +1,4 @@
-"""The checks of the exercises in "MicroVMs". None is a learner's answer not given yet."""
+"""The checks of the exercises in "Firecracker and microVMs". None is a learner's answer not given yet."""
 
 from __future__ import annotations
 

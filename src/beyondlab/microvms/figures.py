@@ -1,4 +1,4 @@
-"""The figures of "MicroVMs"."""
+"""The figures of "Firecracker and microVMs"."""
 
 from __future__ import annotations
 

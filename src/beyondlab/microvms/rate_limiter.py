@@ -1,7 +1,7 @@
 """Firecracker's rate limiter: two token buckets, for bytes and for operations.
 
 After src/vmm/src/rate_limiter/mod.rs of firecracker-microvm/firecracker (Apache License 2.0), read at commit
-03c54e85: integer nanoseconds, credit that never replenishes, operations larger than the bucket, and one timer. The
+c3f65045: integer nanoseconds, credit that never replenishes, operations larger than the bucket, and one timer. The
 clock is an argument, so that a limiter can live in simulated time.
 """
 
