@@ -96,6 +96,11 @@ class Monitor:
         """Whether it is Firecracker itself."""
         return self._program is not None
 
+    @property
+    def name(self) -> str:
+        """Which of the two, in words."""
+        return "Firecracker" if self.real else "the course's"
+
     def __enter__(self) -> Monitor:
         try:
             self._folder = self._stack.enter_context(processes.scratch("vm-"))
