@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from beyondlab.kit import processes
 from beyondlab.microvms import client, guests, openapi
 from beyondlab.microvms.client import Client, Refused
 from beyondlab.microvms.firecracker import LOAD_NOT_ALLOWED, NO_KERNEL, POST_BOOT, PRE_BOOT, Instance
@@ -129,6 +130,15 @@ def test_the_client_script_boots_snapshots_and_restores(tmp_path):
         assert "ready" not in monitor.console()
     assert {answer.status for answer in answers} == {204}
     assert len(answers) == 6
+
+
+def test_a_socket_deep_down(tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    monkeypatch.setattr(processes._owner, "scratch", deep / "scratch")
+    with Monitor(real=False) as monitor:
+        assert len(monitor.api._path) > client.LONGEST_PATH
+        assert monitor.api.get("/")["state"] == "Not started"
 
 
 def test_every_request_of_the_client_fits_the_document(monkeypatch, tmp_path):

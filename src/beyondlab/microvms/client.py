@@ -23,6 +23,9 @@ from typing import Any
 BOOT_ARGS = "console=ttyS0 reboot=k panic=1 pci=off"
 """The boot arguments of Firecracker's own getting-started guide."""
 
+LONGEST_PATH = 107
+"""Bytes of a socket's path, unix(7). Longer ones are reached through their folder, which needs /proc."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -56,7 +59,15 @@ class _Connection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        if len(os.fsencode(self._path)) <= LONGEST_PATH:
+            self.sock.connect(self._path)
+            return
+        folder, name = os.path.split(self._path)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            self.sock.connect(f"/proc/self/fd/{handle}/{name}")
+        finally:
+            os.close(handle)
 
 
 class Client:

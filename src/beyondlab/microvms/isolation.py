@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -57,10 +58,16 @@ def _surface(pids: Sequence[int]) -> int | None:
     return len(seen)
 
 
-def _watch(argv: list[str], calls: int, known: Callable[[psutil.Process], bool], server: Callable[[psutil.Process], bool]) -> Row:
+def _watch(
+    argv: list[str],
+    calls: int,
+    known: Callable[[psutil.Process], bool],
+    server: Callable[[psutil.Process], bool],
+    env: Mapping[str, str] | None = None,
+) -> Row:
     """Run the probe in mode ``p``, so that it stays: memory of the processes ``known``, kernel time a call, calls allowed to the
     processes that are the ``server`` of its system calls."""
-    with processes.Process(argv, ready=lambda p: "done" in p.output(), timeout=_LIMIT, stop_timeout=1.0) as process:
+    with processes.Process(argv, env=env, ready=lambda p: "done" in p.output(), timeout=_LIMIT, stop_timeout=1.0) as process:
         leader = psutil.Process(process.pid)
         family = [leader, *leader.children(recursive=True)]
         system = 0.0
@@ -114,6 +121,9 @@ def gvisor_missing() -> str | None:
         return f"{RUNSC}, gVisor's runtime, is not installed"
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return f"{RUNSC} needs root here"
+    temporary = Path(tempfile.gettempdir()).resolve()
+    if not all(os.stat(folder).st_mode & 0o001 for folder in (temporary, *temporary.parents)):
+        return f"{RUNSC} drops its rights, and cannot reach a temporary folder that is closed to others"
     return namespaces.missing()
 
 
@@ -125,19 +135,21 @@ def gvisor_version() -> str:
     return found[1] if found else "unknown"
 
 
-def _runsc(root: Path, program: Path) -> list[str]:
-    return [RUNSC, f"--root={root}", "--platform=ptrace", "--network=none", "--ignore-cgroups", "do", str(program)]
+def _runsc(program: Path) -> list[str]:
+    return [RUNSC, "--platform=ptrace", "--network=none", "--ignore-cgroups", "do", str(program)]
 
 
 def gvisor(starts: int = 12, calls: int = 8_000) -> Row:
     """The program on gVisor's kernel in user space, the Sentry; every system call of it is caught with ptrace."""
     with processes.scratch("probe-") as folder:
-        argv = _runsc(folder / "root", linux.write_probe(folder))
+        folder.parent.chmod(0o711)  # the sandbox has no rights, and its state lies in this folder
+        folder.chmod(0o711)
+        argv, env = _runsc(linux.write_probe(folder)), {"TMPDIR": str(folder)}
 
         def run(number: int, repetitions: int) -> list[float]:
             seconds = []
             for _ in range(repetitions):
-                with processes.Process([*argv, str(number)], name=RUNSC) as sandbox:
+                with processes.Process([*argv, str(number)], name=RUNSC, env=env) as sandbox:
                     status = sandbox.wait(_LIMIT)
                     seconds.append(time.perf_counter() - sandbox.started)
                     if status:
@@ -148,7 +160,7 @@ def gvisor(starts: int = 12, calls: int = 8_000) -> Row:
         base = statistics.median(times)
         cost = measure("ns", [max(1e9 * (t - base) / calls, 0.0) for t in run(calls, 3)])
         sentry = lambda p: "runsc-sandbox" in _name(p)  # noqa: E731
-        return _starts([1e3 * t for t in times]) | {"call": cost} | _watch([*argv, str(calls), "p"], calls, lambda _: True, sentry)
+        return _starts([1e3 * t for t in times]) | {"call": cost} | _watch([*argv, str(calls), "p"], calls, lambda _: True, sentry, env)
 
 
 _WAT = """

@@ -104,11 +104,14 @@ class Monitor:
     def __enter__(self) -> Monitor:
         try:
             self._folder = self._stack.enter_context(processes.scratch("vm-"))
-            socket = self._folder / "api"
-            self.api = Client(socket)
+            self.api = Client(self._folder / "api")
             program = [self._program] if self._program else [sys.executable, "-m", "beyondlab.microvms.firecracker"]
             self.process = processes.Process(
-                [*program, "--api-sock", str(socket)], name="monitor", ready=lambda _: self.api.get("/"), timeout=20.0
+                [*program, "--api-sock", "api"],
+                name="monitor",
+                cwd=self._folder,
+                ready=lambda _: self.api.get("/"),
+                timeout=20.0,
             )
             self._stack.enter_context(self.process)
         except BaseException:
