@@ -36,8 +36,8 @@ def boot_phases(found: Result) -> Figure:
 def walls(rows: Mapping[str, Result]) -> Figure:
     """Start-up time against memory of each kind of isolation: filled marks measured now, open ones recorded."""
     places = {
-        "process": (8, 4), "namespaces": (8, 4), "gVisor, ptrace": (-8, 8), "Wasm, Wasmtime": (8, -12),
-        "clone, our monitor": (-4, -17), "microVM, Linux": (-8, -14),
+        "process": (9, 3), "namespaces": (8, 4), "gVisor, ptrace": (-8, 8), "Wasm, Wasmtime": (9, -11),
+        "clone, our monitor": (-4, -19), "microVM, Linux": (-8, -17),
     }  # fmt: skip
     with style():
         fig, axes = plt.subplots()
@@ -47,7 +47,7 @@ def walls(rows: Mapping[str, Result]) -> Figure:
             axes.loglog(memory, start, linestyle="", marker=look["marker"], color=look["color"], markersize=8,
                         fillstyle="full" if row.live else "none")  # fmt: skip
             shift = places.get(name, (8, 4))
-            axes.annotate(name, (memory, start), shift, textcoords="offset points", ha="right" if shift[0] < -5 else "left", fontsize=9)
+            axes.annotate(name, (memory, start), shift, textcoords="offset points", ha="right" if shift[0] < -5 else "left")
         axes.set(xlabel="memory of one more instance", ylabel="start-up time", xlim=(3, 1e6), ylim=(0.05, 2e4))
         axes.set_xticks([4, 64, 1024, 16384, 262144], ["4 KiB", "64 KiB", "1 MiB", "16 MiB", "256 MiB"])
         axes.set_yticks([0.1, 1, 10, 100, 1000, 10000], ["0.1 ms", "1 ms", "10 ms", "100 ms", "1 s", "10 s"])
