@@ -1,0 +1,172 @@
+"""Firecracker's API in front of the course's monitor, and the client that drives both."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from beyondlab.kit import processes
+from beyondlab.microvms import client, guests, openapi
+from beyondlab.microvms.client import Client, Refused
+from beyondlab.microvms.firecracker import LOAD_NOT_ALLOWED, NO_KERNEL, POST_BOOT, PRE_BOOT, Instance
+from beyondlab.microvms.lab import Monitor
+
+
+@pytest.fixture
+def guest(tmp_path):
+    file = tmp_path / "guest"
+    file.write_bytes(guests.WATCHER)
+    return str(file)
+
+
+def ask(instance, method, path, body=None):
+    status, document = instance.handle(method, path, b"" if body is None else json.dumps(body).encode())
+    if openapi.operation(method, path):
+        openapi.check_answer(method, path, status, document)
+    return status, (document or {}).get("fault_message", document)
+
+
+def test_the_document_names_its_source_version_and_licence():
+    info = openapi.firecracker()["info"]
+    assert info["version"] and info["license"]["name"] == "Apache 2.0"
+    assert info["x-source"].startswith("https://github.com/firecracker-microvm/firecracker/blob/")
+
+
+def test_every_reference_of_the_document_resolves():
+    text = json.dumps(openapi.firecracker())
+    used = {part.split('"')[0] for part in text.split("#/definitions/")[1:]}
+    assert used <= openapi.firecracker()["definitions"].keys()
+    assert used >= openapi.firecracker()["definitions"].keys() - {"Error"}
+
+
+BODY = "An error occurred when deserializing the json body of a request: "
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "fault"),
+    [
+        ("PUT", "/vm", {}, "Invalid request method and/or path: PUT vm."),
+        ("GET", "/nowhere", None, "Invalid request method and/or path: GET nowhere."),
+        ("PUT", "/machine-config", {"vcpu_count": 1}, BODY + "missing field `mem_size_mib`."),
+        ("PUT", "/machine-config", {"vcpu_count": "1", "mem_size_mib": 128}, BODY + 'invalid type: string "1", expected integer.'),
+        ("PUT", "/machine-config", {"vcpu_count": True, "mem_size_mib": 128}, BODY + "invalid type: boolean true, expected integer."),
+        ("PUT", "/machine-config", {"vcpu_count": 33, "mem_size_mib": 128}, BODY + "invalid value: integer `33`, expected 1 to 32."),
+        ("PUT", "/actions", {"action_type": "Fly"}, BODY + "unknown variant `Fly`, expected one of `FlushMetrics`, `InstanceStart`, `SendCtrlAltDel`."),
+        ("PUT", "/boot-source", {"kernel_image_path": "k", "cmdline": ""}, BODY + "unknown field `cmdline`, expected one of `boot_args`, `initrd_path`, `kernel_image_path`."),
+        ("PUT", "/boot-source", {"kernel_image_path": "/nowhere/k"}, "Boot source error: The kernel file cannot be opened: k: no such file."),
+        ("PUT", "/actions", {"action_type": "InstanceStart"}, NO_KERNEL),
+        ("PATCH", "/vm", {"state": "Paused"}, PRE_BOOT),
+        ("PUT", "/snapshot/create", {"mem_file_path": "m", "snapshot_path": "s"}, PRE_BOOT),
+        ("PUT", "/drives/a", {"drive_id": "b", "is_root_device": False}, "The id from the path [a] does not match the id from the body [b]!"),
+        ("PUT", "/vsock", {}, "The requested operation is not supported: the course's monitor has no vsock."),
+    ],
+)  # fmt: skip
+def test_faults_before_the_start(method, path, body, fault):
+    assert ask(Instance(processor="interpreter"), method, path, body) == (400, fault)
+
+
+def test_a_body_that_is_no_json():
+    status, document = Instance(processor="interpreter").handle("PUT", "/actions", b"{")
+    assert status == 400 and document["fault_message"].startswith(BODY)
+
+
+def test_machine_config_is_kept_and_patched():
+    instance = Instance(processor="interpreter")
+    assert ask(instance, "GET", "/machine-config")[1]["mem_size_mib"] == 128
+    assert ask(instance, "PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 64}) == (204, None)
+    assert ask(instance, "PATCH", "/machine-config", {"mem_size_mib": 32}) == (204, None)
+    assert ask(instance, "GET", "/machine-config")[1]["mem_size_mib"] == 32
+    assert "one vCPU" in ask(instance, "PATCH", "/machine-config", {"vcpu_count": 2})[1]
+
+
+def test_life_of_an_instance(guest, tmp_path):
+    instance = Instance(processor="interpreter")
+    state, memory = str(tmp_path / "s"), str(tmp_path / "m")
+    assert ask(instance, "PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 2}) == (204, None)
+    assert ask(instance, "PUT", "/boot-source", {"kernel_image_path": guest}) == (204, None)
+    assert ask(instance, "GET", "/")[1]["state"] == "Not started"
+    assert ask(instance, "PUT", "/actions", {"action_type": "InstanceStart"}) == (204, None)
+    assert ask(instance, "GET", "/")[1]["state"] == "Running"
+    for body in ({"vcpu_count": 1, "mem_size_mib": 2},):
+        assert ask(instance, "PUT", "/machine-config", body) == (400, POST_BOOT)
+    create = {"snapshot_path": state, "mem_file_path": memory}
+    assert "not paused" in ask(instance, "PUT", "/snapshot/create", create)[1]
+    assert ask(instance, "PATCH", "/vm", {"state": "Paused"}) == (204, None)
+    assert ask(instance, "PUT", "/snapshot/create", create) == (204, None)
+    assert "diff snapshots" in ask(instance, "PUT", "/snapshot/create", create | {"snapshot_type": "Diff"})[1]
+    assert ask(instance, "PATCH", "/vm", {"state": "Resumed"}) == (204, None)
+    assert ask(instance, "PATCH", "/vm", {"state": "Paused"}) == (204, None)
+
+    load = {"snapshot_path": state, "mem_backend": {"backend_type": "File", "backend_path": memory}}
+    other = Instance(processor="interpreter")
+    assert ask(other, "PUT", "/snapshot/load", load | {"mem_file_path": memory})[0] == 400
+    assert "page-fault handler" in ask(other, "PUT", "/snapshot/load", {**load, "mem_backend": {"backend_type": "Uffd", "backend_path": "x"}})[1]
+    assert ask(other, "PUT", "/snapshot/load", load | {"resume_vm": False}) == (204, None)
+    assert ask(other, "GET", "/")[1]["state"] == "Paused"
+    configured = Instance(processor="interpreter")
+    ask(configured, "PUT", "/boot-source", {"kernel_image_path": guest})
+    assert ask(configured, "PUT", "/snapshot/load", load) == (400, LOAD_NOT_ALLOWED)
+
+
+def test_a_linux_kernel_is_refused(tmp_path):
+    (tmp_path / "vmlinux").write_bytes(b"\x7fELF" + bytes(100))
+    instance = Instance(processor="interpreter")
+    ask(instance, "PUT", "/boot-source", {"kernel_image_path": str(tmp_path / "vmlinux")})
+    assert "16-bit guests only" in ask(instance, "PUT", "/actions", {"action_type": "InstanceStart"})[1]
+
+
+def test_the_client_script_boots_snapshots_and_restores(tmp_path):
+    with Monitor(real=False) as monitor:
+        answers = client.boot(monitor.api, **monitor.guest())
+        monitor.wait_for("ready")
+        answers += client.snapshot(monitor.api, tmp_path / "s", tmp_path / "m")
+        assert monitor.api.get("/")["state"] == "Paused"
+        with pytest.raises(Refused, match=r"PUT /actions: 400: The requested operation is not supported after"):
+            monitor.api.put("/actions", action_type="InstanceStart")
+        assert monitor.api.request("PUT", "/network-interfaces/e", {"iface_id": "e", "host_dev_name": "tap9"}).status == 400
+    with Monitor(real=False) as monitor:
+        answers += client.restore(monitor.api, tmp_path / "s", tmp_path / "m")
+        monitor.wait_for("restored")
+        assert "ready" not in monitor.console()
+    assert {answer.status for answer in answers} == {204}
+    assert len(answers) == 6
+
+
+def test_a_socket_deep_down(tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    monkeypatch.setattr(processes._owner, "scratch", deep / "scratch")
+    with Monitor(real=False) as monitor:
+        assert len(monitor.api._path) > client.LONGEST_PATH
+        assert monitor.api.get("/")["state"] == "Not started"
+
+
+def test_every_request_of_the_client_fits_the_document(monkeypatch, tmp_path):
+    sent = []
+
+    def request(self, method, path, body=None):
+        sent.append((method, path, body))
+        return client.Answer(method, path, 204, None, 0.0)
+
+    monkeypatch.setattr(Client, "request", request)
+    api = Client("/nowhere")
+    limiter = {"bandwidth": {"size": 1, "refill_time": 1}}
+    client.boot(api, "k", initrd="i", drive="d", rate_limiter=limiter)
+    client.snapshot(api, "s", "m")
+    client.restore(api, "s", "m")
+    assert len(sent) == 7
+    for method, path, body in sent:
+        _, operation, _ = openapi.operation(method, path)
+        openapi.check(body, openapi.body_schema(operation))
+
+
+def test_the_script_from_the_command_line(tmp_path):
+    with Monitor(real=False) as monitor:
+        guest = monitor.guest()
+        argv = [sys.executable, "-m", "beyondlab.microvms.client", monitor.api._path, "boot", str(guest["kernel"]), "--memory", "16"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
+        assert [line.partition(",")[0] for line in done.stdout.splitlines()] == [
+            "PUT /machine-config: 204", "PUT /boot-source: 204", "PUT /actions: 204",
+        ]  # fmt: skip
+        monitor.wait_for("ready")
