@@ -67,6 +67,19 @@ def test_the_warm_up_is_the_same_for_both_engines(warm_up):
         assert np.array_equal(*(getattr(result, name) for result in both))
 
 
+def test_more_arrivals_than_were_drawn_at_once(monkeypatch):
+    """The bound on the draws of a rare function is generous; here it is not, so that the other way is taken."""
+    import math
+
+    from beyondlab.sim import _population_kernel as kernel
+
+    rates = np.full(50, 0.05)
+    usual = sim.simulate_day(rates, 1.0, 100.0, seed=9, horizon=1_000.0)
+    monkeypatch.setattr(kernel, "math", type("short", (), {"sqrt": staticmethod(lambda number: -math.sqrt(number) / 5)}))
+    short = sim.simulate_day(rates, 1.0, 100.0, seed=9, horizon=1_000.0)
+    assert np.array_equal(usual.requests, short.requests) and np.array_equal(usual.idle_seconds, short.idle_seconds)
+
+
 def test_bad_workers_are_named():
     with pytest.raises(ValueError, match="workers = 0"):
         sim.simulate_day([1.0], 1.0, 1.0, seed=1, workers=0)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.random import Generator
+from numpy.random import Generator, SeedSequence
 from numpy.typing import ArrayLike, NDArray
 
 from beyondlab.sim import _check
@@ -121,17 +121,19 @@ def simulate_day(
     run = _runner(engine, keep_alive, limit)
     counted, seconds = np.empty((3, rate.size), np.int64), np.empty((2, rate.size))
 
-    def serve(index: int, stream: np.random.Generator) -> None:
-        arriving, serving = stream.spawn(2)
+    kind = type(root.bit_generator)
+
+    def serve(index: int, stream: SeedSequence) -> None:
         start = before[index]
-        totals = run(arriving, serving, rate[index], means[index], extra[index], start, start + horizon)
+        totals = run(kind, stream.spawn(2), rate[index], means[index], extra[index], start, start + horizon)
         counted[:, index], seconds[:, index] = totals[:3], totals[3:]
 
+    streams = root.bit_generator.seed_seq.spawn(rate.size)
     if workers == 1 or rate.size < 2:
-        for index in range(rate.size):
-            serve(index, root.spawn(1)[0])
+        for index, stream in enumerate(streams):
+            serve(index, stream)
     else:
-        _share_out(serve, root, rate, workers)
+        _share_out(serve, streams, rate, workers)
     return PopulationResult(*counted, *seconds, observed_seconds=horizon)
 
 
@@ -144,12 +146,13 @@ def _runner(engine: Engine, keep_alive: float, limit: int | None) -> Run:
         from beyondlab.sim._population_kernel import simulate
 
         most = NO_LIMIT if limit is None else min(limit, NO_LIMIT)
-        return lambda arriving, serving, rate, mean, extra, start, end: simulate(
-            arriving, serving, rate, mean, extra, keep_alive, most, start, end
+        return lambda kind, parts, rate, mean, extra, start, end: simulate(
+            kind, parts, rate, mean, extra, keep_alive, most, start, end
         )
-    return lambda arriving, serving, rate, mean, extra, start, end: _in_chunks(
-        KeepAlive(keep_alive, limit=limit, warm_up=start, engine="python"), arriving, serving, rate, mean, extra, end
-    )
+    return lambda kind, parts, rate, mean, extra, start, end: _in_chunks(
+        KeepAlive(keep_alive, limit=limit, warm_up=start, engine="python"),
+        *(Generator(kind(part)) for part in parts), rate, mean, extra, end,
+    )  # fmt: skip
 
 
 def _in_chunks(
@@ -163,9 +166,10 @@ def _in_chunks(
     return result.requests, result.cold, result.throttled, result.busy_seconds, result.idle_seconds
 
 
-def _share_out(serve: Callable[[int, Generator], None], root: Generator, rate: NDArray[np.float64], workers: int) -> None:
-    """Run all functions in threads: each busy one for itself, the others in blocks. The streams are spawned in order."""
-    streams = root.spawn(rate.size)
+def _share_out(
+    serve: Callable[[int, SeedSequence], None], streams: list[SeedSequence], rate: NDArray[np.float64], workers: int
+) -> None:
+    """Run all functions in threads: each busy one for itself, the others in blocks."""
     order = np.argsort(rate)[::-1]
     busy = min(_BUSY, order.size)
     blocks = [order[place : place + 1] for place in range(busy)]
