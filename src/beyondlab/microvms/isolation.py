@@ -289,6 +289,7 @@ def comparison(rows: Mapping[str, Result]) -> Table:
         lines.append(
             [
                 name,
+                "measured" if row.live else row.label.partition(",")[0],
                 f"{quantity(row['start'].value)} ms",
                 f"{quantity(row['start p99'].value)} ms",
                 quantity(row["start"].repetitions),
@@ -296,11 +297,10 @@ def comparison(rows: Mapping[str, Result]) -> Table:
                 f"{model.density(memory):,}",
                 f"{quantity(row['call'].value)} ns",
                 row.get("allowed", "not read"),
-                "measured" if row.live else row.label.partition(",")[0],
             ]
         )
-    header = ["Wall", "Start p50", "p99", "n", "Memory each", "In 8 GiB", "A call", "Calls let through", "Figures"]
-    return table(header, lines, align="lrrrrrrrl")
+    header = ["Wall", "Figures", "Start p50", "p99", "n", "Memory each", "In 8 GiB", "A call", "Calls let through"]
+    return table(header, lines, align="llrrrrrrr")
 
 
 FIRECRACKER_BOOT_MS, FIRECRACKER_MIB = 1e3 / model.STARTS_PER_CORE, 5.0
