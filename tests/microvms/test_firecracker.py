@@ -1,6 +1,7 @@
 """Firecracker's API in front of the course's monitor, and the client that drives both."""
 
 import json
+import socket
 import subprocess
 import sys
 
@@ -170,3 +171,13 @@ def test_the_script_from_the_command_line(tmp_path):
             "PUT /machine-config: 204", "PUT /boot-source: 204", "PUT /actions: 204",
         ]  # fmt: skip
         monitor.wait_for("ready")
+
+
+def test_clients_that_hang_up_do_not_tear_the_console():
+    with Monitor(real=False) as monitor:
+        for _ in range(50):
+            with socket.socket(socket.AF_UNIX) as hasty:
+                hasty.connect(str(monitor._folder / "api"))
+                hasty.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert monitor.api.get("/")["state"] == "Not started"
+        assert "Error" not in monitor.process.output(10_000)
