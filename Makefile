@@ -23,8 +23,10 @@ book: $(VENV)/.installed ## build the book to _build/html, warnings as errors
 test: $(VENV)/.installed ## install what the tests need, then prove everything
 	@bash tools/packages.sh
 	@bash tools/browser.sh $(BIN)/python
-	$(BIN)/python -m pytest --nbval notebooks
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest --nbval notebooks -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/notebooks -m "not alone" -n 2
+	$(BIN)/python -m pytest tests/notebooks -m alone
+	$(BIN)/python -m pytest tests --ignore tests/notebooks
 
 serve: book ## build, then serve the book on this machine (PORT=8000)
 	@echo "The book: http://127.0.0.1:$(PORT)/index.html (stop with Ctrl-C)"

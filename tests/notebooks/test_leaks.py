@@ -1,6 +1,7 @@
-"""A notebook leaves nothing behind: no process, no port, no file; also when its kernel is killed in mid-lab."""
+"""A notebook leaves nothing behind, run as learners do: cells twice, in two windows, its kernel killed in mid-lab."""
 
 import asyncio
+import copy
 import os
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from beyondlab.kit import _guard, processes
 from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
 
 KILL_LIMIT = 5.0
 
@@ -88,9 +90,8 @@ def nothing_left(watched: Watched, within: float) -> None:
     assert not left, f"{within:g} s after the kernel's end: {left}"
 
 
-async def execute(path: Path, folder: Path, temporary: Path, *, kill: bool) -> Watched:
+async def execute(notebook: NotebookNode, folder: Path, temporary: Path, *, kill: bool = False) -> Watched:
     """Run the notebook and watch its kernel. With ``kill``, SIGKILL the kernel as soon as it has a lab process."""
-    notebook = harness.read(path)
     client = harness.client(notebook, folder)
     env = {key: value for key, value in os.environ.items() if not key.startswith("BEYONDLAB_")} | {"TMPDIR": str(temporary)}
     done = asyncio.Event()
@@ -103,7 +104,7 @@ async def execute(path: Path, folder: Path, temporary: Path, *, kill: bool) -> W
                 if kill and watched.lab and watched.scratch:
                     os.kill(watched.kernel, 9)
                     return
-                await asyncio.sleep(0.01 if kill else 0.1)
+                await asyncio.sleep(0.01 if kill else 0.2)
 
         watcher = asyncio.create_task(watch())
         try:
@@ -119,25 +120,53 @@ async def execute(path: Path, folder: Path, temporary: Path, *, kill: bool) -> W
     return watched
 
 
+async def at_once(*notebooks: NotebookNode, folder: Path, temporary: Path) -> list[Watched]:
+    """Run the notebooks at the same time, each in a kernel of its own, all in ``folder``."""
+    return await asyncio.gather(*(execute(notebook, folder, temporary) for notebook in notebooks))
+
+
+def doubled(stored: NotebookNode) -> NotebookNode:
+    """The notebook with every code cell standing twice in a row."""
+    twice = copy.deepcopy(stored)
+    twice.cells = []
+    for cell in stored.cells:
+        first, second = copy.deepcopy(cell), copy.deepcopy(cell)
+        first.id, second.id = f"{cell.id}-1"[-64:], f"{cell.id}-2"[-64:]
+        twice.cells += [first, second] if cell.cell_type == "code" else [first]
+    return twice
+
+
+def second_runs(executed: NotebookNode) -> NotebookNode:
+    """Of a doubled notebook, the second run of each code cell."""
+    kept = copy.deepcopy(executed)
+    kept.cells = harness.code(executed)[1::2]
+    return kept
+
+
 def test_nothing_is_left_when_the_kernel_is_killed(path, tmp_path):
     if not harness.starts_a_lab(harness.read(path)):
         pytest.skip("no cell of this notebook is tagged lab")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     folder = harness.copy_of_folder(path, tmp_path / "copy")
-    watched = asyncio.run(execute(path, folder, temporary, kill=True))
+    watched = asyncio.run(execute(harness.read(path), folder, temporary, kill=True))
     assert watched.lab, "a cell is tagged lab, but no process of a lab was seen"
     nothing_left(watched, within=KILL_LIMIT)
     assert list(temporary.iterdir()) == []
 
 
-def test_nothing_is_left_after_a_full_run(path, tmp_path):
+@pytest.mark.alone
+def test_cells_twice_beside_a_second_window_do_no_harm_and_leave_nothing(path, tmp_path):
+    """One copy runs every cell twice in a row, another copy runs at the same time in the same folder."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     folder = harness.copy_of_folder(path, tmp_path / "copy")
     before = contents(folder), work_tree()
-    watched = asyncio.run(execute(path, folder, temporary, kill=False))
-    nothing_left(watched, within=1.0)
+    twice, other = doubled(harness.read(path)), harness.read(path)
+    for watched in asyncio.run(at_once(twice, other, folder=folder, temporary=temporary)):
+        nothing_left(watched, within=2.0)
+    harness.assert_same_outputs(harness.read(path), second_runs(twice), "second run of a cell")
+    harness.assert_same_outputs(harness.read(path), other, "a second window")
     assert (contents(folder), work_tree()) == before
     assert list(temporary.iterdir()) == []
 

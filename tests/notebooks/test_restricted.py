@@ -1,5 +1,6 @@
 """Every notebook as Binder runs it: binder/requirements.txt, an ordinary user, no KVM, no namespaces, no network."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -105,18 +106,24 @@ def binder() -> Path:
     parts = [REQUIREMENTS.read_bytes(), (harness.ROOT / "pyproject.toml").read_bytes(), sys.version.encode()]
     home = harness.ROOT / ".cache" / "binder-env"
     folder = home / hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    if not (folder / "complete").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = subprocess.run(
-            [*install, "-r", str(REQUIREMENTS)], cwd=harness.ROOT, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            message = f"binder/requirements.txt cannot be installed here:\n{done.stderr[-2000:]}"
-            pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-        (folder / "complete").touch()
+    home.parent.mkdir(exist_ok=True)
+    with open(home.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            install(folder)
     return folder
+
+
+def install(folder: Path) -> None:
+    """A virtual environment of binder/requirements.txt in ``folder``."""
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run([*pip, "-r", str(REQUIREMENTS)], cwd=harness.ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        message = f"binder/requirements.txt cannot be installed here:\n{done.stderr[-2000:]}"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    (folder / "complete").touch()
 
 
 def test_binder_installs_what_the_notebook_was_executed_with(path, binder):
