@@ -117,9 +117,10 @@ def binder() -> Path:
 
 def install(folder: Path) -> None:
     """A virtual environment of binder/requirements.txt in ``folder``."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "-r", str(REQUIREMENTS)], cwd=harness.ROOT, capture_output=True, text=True, check=False)
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
+    pip = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", str(REQUIREMENTS)]
+    done = subprocess.run(pip, cwd=harness.ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         message = f"binder/requirements.txt cannot be installed here:\n{done.stderr[-2000:]}"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
