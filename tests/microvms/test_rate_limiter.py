@@ -182,6 +182,7 @@ def test_what_firecracker_proves_of_it(size, burst, refill_ms, steps):
         outcome = made.reduce(tokens)
         assert 0 <= made.budget <= size and 0 <= made.burst <= credit
         assert made.budget == budget or made.burst == 0
+        assert made.burst == 0 or made.budget == size, "the bucket is untouched while there is credit"
         if outcome == FAILURE:
             assert made.budget >= budget
         elif outcome == SUCCESS:
