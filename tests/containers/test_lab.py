@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 from beyondlab.containers import images, lab, model
-from beyondlab.kit import cgroups, namespaces, processes
+from beyondlab.kit import cgroups, namespaces, processes, recordings
 
 
 def double(number):
@@ -96,6 +96,14 @@ def test_the_kernel_throttles_as_the_closed_form_says():
         lab.burn(0.1, 1.0, threads=0)
     with pytest.raises(ValueError, match="work=0"):
         lab.burn(0, 1.0)
+
+
+def test_the_answer_of_the_chapter_is_what_was_recorded():
+    """"Three to five times" and "limit 2": the text is changed when a new recording says otherwise."""
+    found = recordings.read(lab.NAME).results
+    assert 3 < found["start_up"]["container"].value / found["start_up"]["plain process"].value < 5
+    assert 3 <= found["throttled"]["nr_throttled"].value <= 5
+    assert found["real_runtimes"]["runc"].value > 1.5 * found["real_runtimes"]["crun"].value
 
 
 def test_libc_has_what_the_notebook_calls():

@@ -163,7 +163,7 @@ class Instance:
         drive = self.drives[body["drive_id"]]
         if body.get("rate_limiter"):  # a bucket that is not named stays as it is
             drive["rate_limiter"] = drive.get("rate_limiter", {}) | body["rate_limiter"]
-            self._vm.limit(RateLimiter.from_document(drive["rate_limiter"]))
+            self._vm.limit(body["rate_limiter"])
 
     def _network(self, body: dict[str, Any]) -> None:
         raise Fault(NOT_OFFERED.format("network device"))

@@ -154,9 +154,9 @@ class Vm:
         """Give a booted service one request; its answer."""
         return self.run(until=[guests.ANSWER], argument=argument).value
 
-    def limit(self, limiter: RateLimiter) -> None:
-        """Put the drive under another rate limiter."""
-        self._limiter = limiter
+    def limit(self, document: dict[str, dict[str, int]]) -> None:
+        """Change the buckets of the drive's rate limiter that ``document`` names, as Firecracker's API has them."""
+        self._limiter.update(document)
 
     def snapshot(self, state: str | os.PathLike[str], memory: str | os.PathLike[str]) -> None:
         """Write registers to the file ``state`` and the memory to ``memory``; pages of zeros take no space."""
