@@ -97,6 +97,16 @@ def test_rows_that_are_held_against_each_other_are_of_one_machine():
     assert {experiment.__name__ for experiment in lab.WALLS.values()} <= recorded.keys()
 
 
+def test_the_comparison_says_of_each_row_where_its_figures_are_from():
+    recorded = recordings.read(lab.NAME).results
+    shown = isolation.comparison({name: recorded[experiment.__name__] for name, experiment in lab.WALLS.items()})
+    assert [row[0] for row in shown.rows] == list(lab.WALLS)
+    assert all(row[1].startswith("RECORDED on 20") for row in shown.rows)
+    assert all(row[2].endswith(" ms") and row[2].count(",") >= 1 for row in shown.rows)
+    live = Result("clone", dict(recorded["clone"]), live=True, label="")
+    assert isolation.comparison({"clone": live}).rows[0][1] == "measured"
+
+
 def test_other_page_sizes_are_told(monkeypatch):
     monkeypatch.setattr(lab.mmap, "PAGESIZE", 65536)
     assert lab._not_linux() == "this kernel has pages of 65,536 bytes; the chapter counts pages of 4,096"
