@@ -299,7 +299,7 @@ def comparison(rows: Mapping[str, Result]) -> Table:
             [
                 name,
                 "measured" if row.live else row.label.partition(",")[0],
-                f"{quantity(row['start'].value)}, {quantity(row['start p99'].value)} ms",
+                f"{quantity(row['start'].value)} / {quantity(row['start p99'].value)} ms",
                 quantity(row["start"].repetitions),
                 f"{quantity(memory)} KiB" if memory < 1024 else f"{quantity(memory / 1024)} MiB",
                 f"{model.density(memory):,}",
@@ -307,7 +307,7 @@ def comparison(rows: Mapping[str, Result]) -> Table:
                 row.get("allowed", "not read"),
             ]
         )
-    header = ["Wall", "Figures", "Start p50, p99", "n", "Memory", "In 8 GiB", "A call", "Let through"]
+    header = ["Wall", "Figures", "Start p50 / p99", "n", "Memory", "In 8 GiB", "A call", "Let through"]
     return table(header, lines, align="llrrrrrr")
 
 
