@@ -9,13 +9,14 @@ DOCKER = (
     "612 527 0:52 / / rw,relatime master:233 - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/A:"
     "/var/lib/docker/overlay2/l/B:/var/lib/docker/overlay2/l/C,upperdir=/d/diff,workdir=/d/work\n"
     "613 612 0:55 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw\n"
-    "614 612 0:56 / /a\\040b rw - tmpfs tmpfs rw,size=64k\nnonsense\n"
+    "614 612 0:56 / /a\\040b rw - tmpfs tmpfs rw,size=64k\n615 612 0:57 / /é\\134 rw - tmpfs  rw\nnonsense\n"
 )
 
 
 def test_mounts_of_a_docker_container():
     found = look.mounts(DOCKER)
-    assert [(m.path, m.kind) for m in found] == [("/", "overlay"), ("/proc", "proc"), ("/a b", "tmpfs")]
+    assert [(m.path, m.kind) for m in found] == [("/", "overlay"), ("/proc", "proc"), ("/a b", "tmpfs"), ("/é\\", "tmpfs")]
+    assert found[-1].options == "rw", "a file system without a source"
     assert look.overlay_layers(found[0].options) == 3
     assert look.overlay_layers("rw,lowerdir+=/a,lowerdir+=/b,upperdir=/u") == 2
     assert look.overlay_layers("rw,size=64k") == 0

@@ -11,6 +11,7 @@ from beyondlab.microvms import client, guests, openapi
 from beyondlab.microvms.client import Client, Refused
 from beyondlab.microvms.firecracker import LOAD_NOT_ALLOWED, NO_KERNEL, POST_BOOT, PRE_BOOT, Instance
 from beyondlab.microvms.lab import Monitor
+from beyondlab.microvms.rate_limiter import TokenType
 
 
 @pytest.fixture
@@ -66,9 +67,18 @@ def test_faults_before_the_start(method, path, body, fault):
     assert ask(Instance(processor="interpreter"), method, path, body) == (400, fault)
 
 
-def test_a_body_that_is_no_json():
-    status, document = Instance(processor="interpreter").handle("PUT", "/actions", b"{")
+@pytest.mark.parametrize("raw", [b"", b"{", b"{}{}", b"\xff", b"[" * 100_000, b"null", b"[]", b"1e999", b'{"action_type": NaN}', b'{"action_type": null}'])
+def test_a_body_that_is_no_document(raw):
+    status, document = Instance(processor="interpreter").handle("PUT", "/actions", raw)
     assert status == 400 and document["fault_message"].startswith(BODY)
+
+
+@pytest.mark.parametrize("number", [-1, 2**64])
+def test_numbers_that_firecracker_cannot_hold(number):
+    limiter = {"ops": {"size": number, "refill_time": 1}}
+    for path, body in (("/machine-config", {"vcpu_count": 1, "mem_size_mib": number}),
+                       ("/drives/a", {"drive_id": "a", "is_root_device": False, "rate_limiter": limiter})):
+        assert f"invalid value: integer `{number}`, expected 0 to 2**64 - 1" in ask(Instance(processor="interpreter"), "PUT", path, body)[1]
 
 
 def test_machine_config_is_kept_and_patched():
@@ -107,6 +117,59 @@ def test_life_of_an_instance(guest, tmp_path):
     configured = Instance(processor="interpreter")
     ask(configured, "PUT", "/boot-source", {"kernel_image_path": guest})
     assert ask(configured, "PUT", "/snapshot/load", load) == (400, LOAD_NOT_ALLOWED)
+
+
+def test_a_guest_that_has_halted_can_be_paused_again(tmp_path):
+    instance = Instance(processor="interpreter")
+    (tmp_path / "hello").write_bytes(guests.HELLO)
+    assert ask(instance, "PUT", "/boot-source", {"kernel_image_path": str(tmp_path / "hello")}) == (204, None)
+    assert ask(instance, "PUT", "/actions", {"action_type": "InstanceStart"}) == (204, None)
+    instance._thread.join(10)
+    for state in ("Paused", "Resumed", "Paused"):
+        assert ask(instance, "PATCH", "/vm", {"state": state}) == (204, None)
+
+
+def test_files_that_cannot_be_written_or_read(guest, tmp_path):
+    instance = Instance(processor="interpreter")
+    ask(instance, "PUT", "/boot-source", {"kernel_image_path": guest})
+    ask(instance, "PUT", "/actions", {"action_type": "InstanceStart"})
+    ask(instance, "PATCH", "/vm", {"state": "Paused"})
+    for path, fault in (("/nowhere/s", "No such file or directory"), ("\0", "null byte")):
+        status, told = ask(instance, "PUT", "/snapshot/create", {"snapshot_path": path, "mem_file_path": path})
+        assert status == 400 and fault in told
+    for text in ("", "[]", "{}", '{"general": [], "segments": [], "ip": 0, "flags": 2, "generation": 1, "memory_mib": 1}'):
+        (tmp_path / "s").write_text(text)
+        body = {"snapshot_path": str(tmp_path / "s"), "mem_backend": {"backend_type": "File", "backend_path": guest}}
+        status, told = ask(Instance(processor="interpreter"), "PUT", "/snapshot/load", body)
+        assert status == 400 and "Failed to restore" in told
+
+
+def test_a_bucket_that_is_not_named_in_a_patch_stays(guest, tmp_path):
+    (tmp_path / "disk").write_bytes(bytes(512))
+    instance = Instance(processor="interpreter")
+    ask(instance, "PUT", "/boot-source", {"kernel_image_path": guest})
+    ops, bandwidth = {"size": 5, "refill_time": 10}, {"size": 4096, "refill_time": 100}
+    drive = {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": str(tmp_path / "disk")}
+    assert ask(instance, "PUT", "/drives/a", {**drive, "rate_limiter": {"ops": ops}}) == (204, None)
+    ask(instance, "PUT", "/actions", {"action_type": "InstanceStart"})
+    assert ask(instance, "PATCH", "/drives/a", {"drive_id": "a"}) == (204, None)
+    assert instance._vm._limiter.buckets[TokenType.OPS].size == 5
+    assert ask(instance, "PATCH", "/drives/a", {"drive_id": "a", "rate_limiter": {"bandwidth": bandwidth}}) == (204, None)
+    assert {kind: b.size for kind, b in instance._vm._limiter.buckets.items()} == {TokenType.OPS: 5, TokenType.BYTES: 4096}
+    assert ask(instance, "GET", "/vm/config")[1]["drives"][0]["rate_limiter"] == {"ops": ops, "bandwidth": bandwidth}
+    assert ask(instance, "PATCH", "/drives/a", {"drive_id": "a", "rate_limiter": {"ops": {"size": 0, "refill_time": 1}}}) == (204, None)
+    assert instance._vm._limiter.buckets[TokenType.OPS] is None
+
+
+def test_lengths_that_are_none():
+    with Monitor(real=False) as monitor:
+        for length in (b"abc", b"-5", b"99999999999"):
+            with socket.socket(socket.AF_UNIX) as hostile:
+                hostile.settimeout(10)
+                hostile.connect(str(monitor._folder / "api"))
+                hostile.sendall(b"PUT /vm HTTP/1.1\r\nContent-Length: " + length + b"\r\n\r\n")
+                assert b"400 Bad Request" in hostile.recv(1000)
+        assert monitor.api.get("/")["state"] == "Not started" and monitor.console() == ""
 
 
 def test_a_linux_kernel_is_refused(tmp_path):

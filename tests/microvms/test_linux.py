@@ -81,11 +81,11 @@ def test_linux_boots_to_user_space():
     if reason := linux.missing():
         unable(reason)
     with linux.Kernels() as kernels:
-        boot = kernels.boot(calls=1_000)
+        boot = kernels.boot(calls=1_000, look=lambda pid: os.path.exists(f"/proc/{pid}"))
         folder = kernels.kernel.parent
     assert list(boot.marks) == list(linux.MARKS)
     assert sorted(boot.marks.values()) == list(boot.marks.values())
     assert sum(boot.phases().values()) == pytest.approx(boot.marks["system calls"])
-    assert "Linux version" in boot.log
+    assert "Linux version" in boot.log and boot.seen is True
     assert boot.private > boot.overhead > 0
     assert not folder.exists() or not kernels.unpacked

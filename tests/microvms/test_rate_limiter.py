@@ -79,6 +79,7 @@ def test_reduce(clock):
     made = TokenBucket(1000, 1100, 1000, clock)
     assert made.reduce(1000) == SUCCESS and made.burst == 100
     assert made.reduce(500) == SUCCESS and made.burst == 0
+    assert made.budget == 600, "the burst paid 100 of the 500"
     assert made.reduce(500) == SUCCESS
     assert made.reduce(500) == FAILURE
     clock.sleep(500)
@@ -118,7 +119,9 @@ def test_one_kind(clock, kind, other, numbers):
     assert made.consume(1000, kind)
     assert not made.consume(100, kind) and made.blocked
     clock.sleep(50)
-    assert made.blocked
+    assert made.blocked and made.blocked_for() == 0.05
+    with pytest.raises(SpuriousEvent):
+        made.event()
     clock.sleep(50)
     made.event()
     assert not made.blocked and made.consume(100, kind)
@@ -155,6 +158,19 @@ def test_overconsumption(clock):
     assert made.consume(100, BYTES)
 
 
+def test_update_buckets(clock):
+    made = limiter(clock, 1000, 2000, 1000, 10, 20, 1000)
+    before = dict(made.buckets)
+    made.update({})
+    assert made.buckets == before and made.buckets[BYTES] is before[BYTES]
+    made.update({"bandwidth": {"size": 123, "refill_time": 57}})
+    assert made.buckets[OPS] is before[OPS]
+    made.update({"ops": {"size": 321, "one_time_burst": 12346, "refill_time": 89}})
+    assert [(b.size, b.burst, b.refill_ms, b.budget) for b in made.buckets.values()] == [(123, 0, 57, 123), (321, 12346, 89, 321)]
+    made.update({"bandwidth": {"size": 0, "refill_time": 1}, "ops": {"size": 1, "refill_time": 0}})
+    assert made.buckets == {BYTES: None, OPS: None}
+
+
 def test_from_a_document_of_the_api(clock):
     document = {"bandwidth": {"size": 1000, "refill_time": 10, "one_time_burst": 7}, "ops": {"size": 0, "refill_time": 10}}
     made = RateLimiter.from_document(document, clock)
@@ -182,6 +198,7 @@ def test_what_firecracker_proves_of_it(size, burst, refill_ms, steps):
         outcome = made.reduce(tokens)
         assert 0 <= made.budget <= size and 0 <= made.burst <= credit
         assert made.budget == budget or made.burst == 0
+        assert made.burst == 0 or made.budget == size, "the bucket is untouched while there is credit"
         if outcome == FAILURE:
             assert made.budget >= budget
         elif outcome == SUCCESS:

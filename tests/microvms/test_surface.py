@@ -48,6 +48,15 @@ def test_all_filters_must_allow():
     assert surface.allowed([]) == set(surface.NUMBERS)
 
 
+@pytest.mark.parametrize(("filter", "fault"), [
+    ([LOAD_NUMBER], "runs over its end, 1 instr"), ([LOAD_NUMBER, I(0x05, 0, 0, 9)], "runs over its end"), ([], "runs over its end"),
+    ([LOAD_NUMBER, I(0x95, 0, 0, 1), I(0x06, 0, 0, ALLOW)], "code=0x95"),
+])  # fmt: skip
+def test_programs_that_the_kernel_would_not_take(filter, fault):
+    with pytest.raises(ValueError, match=fault):
+        surface.allowed([filter])
+
+
 def test_a_program_has_whole_instructions():
     with pytest.raises(ValueError, match="7 bytes"):
         surface.program(bytes(7))

@@ -104,7 +104,13 @@ def test_no_snapshot(tmp_path):
     memory.write_bytes(b"short")
     with pytest.raises(SnapshotError, match=r"memory: must have 4,194,304 bytes"):
         Vm.restore(state, memory)
-    state.write_text(json.dumps({"format": 1}))
+    good = json.loads(state.read_text())
+    changed = [{"format": 1}, [], None, good | {"general": [0] * 7}, good | {"memory_mib": "4"}, good | {"ip": -1}, good | {"ip": 1.5}, good | {"flags": True}]
+    for document in changed:
+        state.write_text(json.dumps(document))
+        with pytest.raises(SnapshotError, match=r"state: not a snapshot"):
+            Vm.restore(state, memory)
+    state.write_bytes(b"\xff\xfe")
     with pytest.raises(SnapshotError, match=r"state: not a snapshot"):
         Vm.restore(state, memory)
 

@@ -68,6 +68,16 @@ def _runtime_missing() -> str | None:
 lab = Lab(NAME, missing=namespaces.missing)
 """Experiments that need namespaces."""
 
+@contextmanager
+def memory_group() -> Iterator[cgroups.Group | None]:
+    """A control group that counts memory, without a limit yet; None where this machine does not let us make one."""
+    if cgroups.missing("memory"):
+        yield None
+        return
+    with cgroups.unlimited("memory") as group:
+        yield group
+
+
 memory_lab = Lab(NAME, missing=lambda: namespaces.missing() or cgroups.missing("memory"))
 """Experiments that need namespaces and a memory limit."""
 
@@ -227,9 +237,17 @@ def _run_often(argv: list[str], count: int, hidden: str) -> list[float]:
 @contextmanager
 def bundle(image: images.Image, command: Sequence[str] | None = None) -> Iterator[Bundle]:
     """An OCI bundle that umoci makes of ``image``, without a terminal; ``command`` replaces the image's."""
+    with processes.scratch("layout-") as folder:
+        images.write_layout(folder, {"lab": image})
+        with bundle_of(folder, "lab", command) as made:
+            yield made
+
+
+@contextmanager
+def bundle_of(layout: Path, tag: str, command: Sequence[str] | None = None) -> Iterator[Bundle]:
+    """An OCI bundle that umoci makes of the image ``tag`` in the image layout ``layout``, whoever wrote it."""
     with processes.scratch("bundle-") as folder:
-        images.write_layout(folder / "layout", {"lab": image})
-        unpack_with_umoci(folder / "layout", "lab", folder / "bundle")
+        unpack_with_umoci(layout, tag, folder / "bundle")
         file = folder / "bundle" / "config.json"
         config = json.loads(file.read_text())
         config["process"]["terminal"] = False

@@ -7,6 +7,7 @@ of the Linux kernel. Capability names and numbers: include/uapi/linux/capability
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,10 +79,14 @@ def mounts(text: str) -> list[Mount]:
     found = []
     for line in text.splitlines():
         before, hyphen, after = line.partition(" - ")
-        fields, rest = before.split(), after.split(maxsplit=2)
-        if hyphen and len(fields) >= 6 and len(rest) == 3:
-            found.append(Mount(fields[4].encode().decode("unicode_escape"), rest[0], rest[2]))
+        fields, rest = before.split(" "), after.split(" ")
+        if hyphen and len(fields) >= 6 and len(rest) >= 3:
+            found.append(Mount(_OCTAL.sub(lambda code: chr(int(code[1], 8)), fields[4]), rest[0], rest[-1]))
     return found
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+"""How the kernel writes a blank, a tab, a line end and a backslash in a path."""
 
 
 def overlay_layers(options: str) -> int:

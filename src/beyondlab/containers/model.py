@@ -170,21 +170,24 @@ class _Service:
 
     def run(self, arrivals: list[float], part: list[float], parts: list[int]) -> Served:
         self.remaining, self.finish = list(parts), [0.0] * len(arrivals)
-        upcoming, count, now = 0, len(arrivals), 0.0
-        while upcoming < count or self.running or self.waiting:
-            next_arrival = arrivals[upcoming] if upcoming < count else math.inf
-            next_stop = self.running[0][0] if self.running else math.inf
-            next_boundary = (self.boundary + 1) * self.period
-            if not (self.running or self.waiting) and next_arrival > next_boundary:
+        upcoming, count, now, never = 0, len(arrivals), 0.0, math.inf
+        running, period, free, pop = self.running, self.period, self.free, heapq.heappop
+        next_arrival = arrivals[0] if count else never
+        while upcoming < count or running or self.waiting:
+            next_stop = running[0][0] if running else never
+            next_boundary = (self.boundary + 1) * period
+            if next_arrival > next_boundary and not (running or self.waiting):
                 self._skip_to(next_arrival)
                 continue
-            now = min(next_arrival, next_stop, math.inf if self.free else min(next_boundary, self.gathered))
-            if now == next_stop:
-                self._stopped(now, heapq.heappop(self.running)[1])
-            elif now == next_arrival:
-                for _ in range(parts[upcoming]):
-                    self.queue.append((upcoming, part[upcoming]))
+            now = never if free else next_boundary if next_boundary < self.gathered else self.gathered
+            if next_stop <= now and next_stop <= next_arrival:
+                now = next_stop
+                self._stopped(now, pop(running)[1])
+            elif next_arrival <= now:
+                now = next_arrival
+                self.queue.extend([(upcoming, part[upcoming])] * parts[upcoming])
                 upcoming += 1
+                next_arrival = arrivals[upcoming] if upcoming < count else never
                 self._fill(now)
             elif now == self.gathered:
                 self.gathered = math.inf
@@ -204,18 +207,18 @@ class _Service:
 
     def _continue(self, now: float, processor: int) -> None:
         """Run until the part is done or the slice is used up; without a slice, wait."""
+        granted, wanted = self.local[processor], self.left[processor]
         if self.free:
-            self.local[processor] = math.inf
-        elif self.local[processor] <= _TINY:
-            taken = min(self.slice, self.pool)
-            if taken <= _TINY:
+            granted = math.inf
+        elif granted <= _TINY:
+            granted = self.slice if self.slice < self.pool else self.pool
+            if granted <= _TINY:
                 self.waiting.append((processor, now))
                 return
-            self.pool -= taken
-            self.local[processor] = taken
-        stretch = min(self.left[processor], self.local[processor])
-        self.left[processor] -= stretch
-        self.local[processor] -= stretch
+            self.pool -= granted
+        stretch = wanted if wanted < granted else granted
+        self.left[processor] = wanted - stretch
+        self.local[processor] = granted - stretch
         self.used += stretch
         heapq.heappush(self.running, (now + stretch, processor))
 

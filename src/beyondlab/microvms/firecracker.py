@@ -37,6 +37,8 @@ LOAD_NOT_ALLOWED = (
 )
 NOT_OFFERED = "The requested operation is not supported: the course's monitor has no {}."
 BAD_BODY = "An error occurred when deserializing the json body of a request: {}."
+LONGEST_BODY = 51_200
+"""Bytes of a request's body that are read: Firecracker's own default, ``--http-api-max-payload-size``."""
 _POLL = 0.001
 
 
@@ -56,7 +58,7 @@ class Instance:
         self.state = "Not started"
         self.failure: str | None = None
         self._vm: Vm | None = None
-        self._go, self._stop, self._stopped = threading.Event(), threading.Event(), threading.Event()
+        self._go, self._stopped = threading.Event(), threading.Event()
 
     def handle(self, method: str, path: str, raw: bytes) -> tuple[int, Any]:
         """Status and document for one request."""
@@ -64,6 +66,8 @@ class Instance:
             return self._handle(method, path, raw)
         except Fault as fault:
             return 400, {"fault_message": str(fault)}
+        except (OSError, ValueError) as error:
+            return 400, {"fault_message": f"{path.strip('/')}: {getattr(error, 'strerror', None) or error}"}
 
     def _handle(self, method: str, path: str, raw: bytes) -> tuple[int, Any]:
         found = openapi.operation(method, path)
@@ -88,6 +92,10 @@ class Instance:
             openapi.check(body, schema, partial=partial)
         except json.JSONDecodeError as error:
             raise Fault(BAD_BODY.format(f"{error.msg} at line {error.lineno} column {error.colno}")) from error
+        except UnicodeDecodeError as error:
+            raise Fault(BAD_BODY.format(f"invalid unicode code point at byte {error.start}")) from error
+        except RecursionError as error:
+            raise Fault(BAD_BODY.format("recursion limit exceeded")) from error
         except openapi.Invalid as error:
             raise Fault(BAD_BODY.format(error)) from error
         return body
@@ -152,8 +160,10 @@ class Instance:
         self._after_start()
         if body["drive_id"] not in self.drives or "path_on_host" in body:
             raise Fault("Drive config error: Only the rate limiter of a configured drive can be changed.")
-        self.drives[body["drive_id"]] |= body
-        self._vm.limit(RateLimiter.from_document(body.get("rate_limiter")))
+        drive = self.drives[body["drive_id"]]
+        if body.get("rate_limiter"):  # a bucket that is not named stays as it is
+            drive["rate_limiter"] = drive.get("rate_limiter", {}) | body["rate_limiter"]
+            self._vm.limit(body["rate_limiter"])
 
     def _network(self, body: dict[str, Any]) -> None:
         raise Fault(NOT_OFFERED.format("network device"))
@@ -182,7 +192,8 @@ class Instance:
         self._vm, self.state = vm, "Running" if running else "Paused"
         if running:
             self._go.set()
-        threading.Thread(target=self._vcpu, name="vcpu", daemon=True).start()
+        self._thread = threading.Thread(target=self._vcpu, name="vcpu", daemon=True)
+        self._thread.start()
 
     def _vcpu(self) -> None:
         """The vCPU's thread: let the guest run from exit to exit; stand still where it is paused."""
@@ -207,13 +218,14 @@ class Instance:
                     break
         except (BadInstruction, KvmError) as error:
             self.failure = str(error)
-        self._stopped.set()
+        finally:
+            self._stopped.set()
 
     def _change(self, body: dict[str, Any]) -> None:
         self._after_start()
         if body["state"] == "Paused":
             self._go.clear()
-            if not self._stopped.wait(5.0):
+            if self._thread.is_alive() and not self._stopped.wait(5.0):
                 raise Fault("Internal Vmm error: the vCPU did not stop within 5 s.")
             self.state = "Paused"
         else:
@@ -265,8 +277,12 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _serve(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        status, document = self.server.instance.handle(self.command, self.path, raw)
+        length = self.headers.get("Content-Length") or "0"
+        if length.isdecimal() and int(length) <= LONGEST_BODY:
+            status, document = self.server.instance.handle(self.command, self.path, self.rfile.read(int(length)))
+        else:
+            status, document = 400, {"fault_message": f"Invalid Content-Length: {length}; at most {LONGEST_BODY} bytes."}
+            self.close_connection = True
         payload = b"" if document is None else json.dumps(document).encode()
         self.send_response(status)
         if payload:

@@ -2,7 +2,7 @@
 
 A row is a mapping: ``start`` (milliseconds until the program had run and ended, or had answered), ``start p99`` (of as
 many starts), ``memory`` (KiB that one more instance has to itself), ``call`` (nanoseconds that one call of the guest to
-whoever serves it takes), ``host kernel`` (nanoseconds of the host's kernel for one such call, where it was measured), ``overhead`` (KiB of it that are not guest memory),
+whoever serves it takes: of processor time for the first two walls, by the clock for the others), ``host kernel`` (nanoseconds of the host's kernel for one such call, where it was measured), ``overhead`` (KiB of it that are not guest memory),
 ``allowed`` (system calls that the wall lets through to the host's kernel, of :data:`surface.NUMBERS`).
 
 Memory is what /proc calls private. The kernel's own bookkeeping, some tens of KiB a process, is not in it.
@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 
@@ -58,28 +58,60 @@ def _surface(pids: Sequence[int]) -> int | None:
     return len(seen)
 
 
+def _cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used: in nanoseconds from its schedstat, else in ticks."""
+    try:
+        nanoseconds = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        nanoseconds = 0
+    if nanoseconds:
+        return nanoseconds / 1e9
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
 def _watch(
     argv: list[str],
     calls: int,
     known: Callable[[psutil.Process], bool],
     server: Callable[[psutil.Process], bool],
+    *,
+    clock: Literal["cpu", "wall"] = "cpu",
+    repetitions: int = 3,
     env: Mapping[str, str] | None = None,
 ) -> Row:
-    """Run the probe in mode ``p``, so that it stays: memory of the processes ``known``, kernel time a call, calls allowed to the
-    processes that are the ``server`` of its system calls."""
-    with processes.Process(argv, env=env, ready=lambda p: "done" in p.output(), timeout=_LIMIT, stop_timeout=1.0) as process:
-        leader = psutil.Process(process.pid)
-        family = [leader, *leader.children(recursive=True)]
-        system = 0.0
-        for member in family:
-            try:
-                system += member.cpu_times().system
-            except psutil.Error:
-                continue
-        _, private = linux.memory_of([member.pid for member in family if known(member)])
-        row: Row = {"memory": measure("KiB", [private / 1024]), "host kernel": measure("ns", [1e9 * system / calls])}
-        allowed = _surface([member.pid for member in family if server(member)])
-        return row | ({} if allowed is None else {"allowed": allowed})
+    """Run ``argv``, the probe in mode ``p``, so that it stays, and look at it: what its ``calls`` cost, memory of the
+    processes ``known``, kernel time of all, and the calls allowed to the processes that serve its system calls.
+
+    ``clock``: whether a call is counted in processor time of the ``known``, which other programs do not lengthen, or by
+    the clock on the wall, from "ready" to "done".
+    """
+    costs, kernel, memory, allowed = [], [], [], None
+    for _ in range(repetitions):
+        with processes.Process(argv, env=env, ready=lambda p: "ready" in p.output(), timeout=_LIMIT, stop_timeout=1.0) as process:
+            begin = time.perf_counter()
+            over = lambda: "done" in process.output() or process.returncode is not None  # noqa: B023, E731
+            processes.wait_until(over, timeout=_LIMIT, what="the probe", interval=0.001)
+            wall = time.perf_counter() - begin
+            if process.returncode is not None:
+                raise RuntimeError(f"the probe ended with status {process.returncode}: {process.output(5)}")
+            leader = psutil.Process(process.pid)
+            family = [leader, *leader.children(recursive=True)]
+            mine = [member.pid for member in family if known(member)]
+            costs.append(1e9 / calls * (wall if clock == "wall" else sum(map(_cpu_seconds, mine))))
+            kernel.append(1e9 / calls * sum(map(_system_seconds, family)))
+            memory.append(linux.memory_of(mine)[1] / 1024)
+            if allowed is None:
+                allowed = _surface([member.pid for member in family if server(member)])
+    row: Row = {"memory": measure("KiB", memory), "call": measure("ns", costs), "host kernel": measure("ns", kernel)}
+    return row | ({} if allowed is None else {"allowed": allowed})
+
+
+def _system_seconds(process: psutil.Process) -> float:
+    try:
+        return process.cpu_times().system
+    except psutil.Error:
+        return 0.0
 
 
 def _name(process: psutil.Process) -> str:
@@ -89,30 +121,22 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-def process(starts: int = 200, calls: int = 2_000_000) -> Row:
+def process(starts: int = 150, calls: int = 1_000_000) -> Row:
     """A plain process: fork, exec, and the host's kernel itself."""
     with processes.scratch("probe-") as folder:
         probe = str(linux.write_probe(folder))
         times = namespaces.start_times([probe], starts, namespaces=())
-        cost = _cost(lambda n: namespaces.start_times([probe, str(n)], 5, namespaces=()), calls // 10)
-        return _starts([1e3 * t for t in times]) | {"call": cost} | _watch([probe, str(calls), "p"], calls, lambda _: True, lambda _: True)
+        return _starts([1e3 * t for t in times]) | _watch([probe, str(calls), "p"], calls, lambda _: True, lambda _: True)
 
 
-def _cost(run: Callable[[int], Sequence[float]], calls: int) -> Measurement:
-    """Nanoseconds a call: runs with ``calls`` calls against runs with none, both timed to their end."""
-    base = statistics.median(run(0))
-    return measure("ns", [max(1e9 * (seconds - base) / calls, 0.0) for seconds in run(calls)])
-
-
-def namespace(starts: int = 100, calls: int = 2_000_000) -> Row:
+def namespace(starts: int = 100, calls: int = 1_000_000) -> Row:
     """A process in new mount, PID, host name, IPC and network namespaces: the core of a container."""
     with processes.scratch("probe-") as folder:
         probe = str(linux.write_probe(folder))
         times = namespaces.start_times([probe], starts)
-        cost = _cost(lambda n: namespaces.start_times([probe, str(n)], 5), calls // 10)
         inside = lambda p: _name(p).startswith(probe)  # noqa: E731
-        seen = _watch(namespaces.command([probe, str(calls), "p"]), calls, inside, inside)
-        return _starts([1e3 * t for t in times]) | {"call": cost} | seen
+        command = namespaces.command([probe, str(calls), "p"])
+        return _starts([1e3 * t for t in times]) | _watch(command, calls, inside, inside)
 
 
 def gvisor_missing() -> str | None:
@@ -139,28 +163,21 @@ def _runsc(program: Path) -> list[str]:
     return [RUNSC, "--platform=ptrace", "--network=none", "--ignore-cgroups", "do", str(program)]
 
 
-def gvisor(starts: int = 12, calls: int = 8_000) -> Row:
+def gvisor(starts: int = 10, calls: int = 8_000) -> Row:
     """The program on gVisor's kernel in user space, the Sentry; every system call of it is caught with ptrace."""
     with processes.scratch("probe-") as folder:
         folder.parent.chmod(0o711)  # the sandbox has no rights, and its state lies in this folder
         folder.chmod(0o711)
         argv, env = _runsc(linux.write_probe(folder)), {"TMPDIR": str(folder)}
-
-        def run(number: int, repetitions: int) -> list[float]:
-            seconds = []
-            for _ in range(repetitions):
-                with processes.Process([*argv, str(number)], name=RUNSC, env=env) as sandbox:
-                    status = sandbox.wait(_LIMIT)
-                    seconds.append(time.perf_counter() - sandbox.started)
-                    if status:
-                        raise RuntimeError(f"runsc ended with status {status}: {sandbox.output(5)}")
-            return seconds
-
-        times = run(0, starts)
-        base = statistics.median(times)
-        cost = measure("ns", [max(1e9 * (t - base) / calls, 0.0) for t in run(calls, 3)])
+        times = []
+        for _ in range(starts):
+            with processes.Process(argv, name=RUNSC, env=env) as sandbox:
+                status = sandbox.wait(_LIMIT)
+                times.append(1e3 * (time.perf_counter() - sandbox.started))
+                if status:
+                    raise RuntimeError(f"runsc ended with status {status}: {sandbox.output(5)}")
         sentry = lambda p: "runsc-sandbox" in _name(p)  # noqa: E731
-        return _starts([1e3 * t for t in times]) | {"call": cost} | _watch([*argv, str(calls), "p"], calls, lambda _: True, sentry, env)
+        return _starts(times) | _watch([*argv, str(calls), "p"], calls, lambda _: True, sentry, clock="wall", env=env)
 
 
 _WAT = """
@@ -255,30 +272,22 @@ def clone(count: int = 100) -> Row:
     }  # fmt: skip
 
 
-def linux_vm(starts: int = 2, calls: int = 50_000) -> Row:
+def linux_vm(starts: int | None = None, calls: int = 50_000) -> Row:
     """A Linux kernel of its own under QEMU's microvm machine, the console quiet: from the start of QEMU to its init.
 
     The call is one of the program to *its* kernel; it does not leave the virtual machine. QEMU runs with its seccomp
-    filter on.
+    filter on. ``starts``: by default 2 where the processor is emulated, 12 with KVM.
     """
+    starts = starts or {"kvm": 12, "tcg": 2}[linux.accelerator()]
     with linux.Kernels() as kernels:
-        boots = [kernels.boot(calls=calls, quiet=True, sandbox=True) for _ in range(starts)]
-        costs = [1e9 * boot.phases()["system calls"] / calls for boot in boots]
-        command = kernels.command(calls=0, quiet=True, sandbox=True)
-        with processes.Process(command, name="microVM") as started:
-            processes.wait_until(lambda: started.returncode is None and _confined(started.pid), timeout=10.0, what="QEMU's filter")
-            allowed = _surface([started.pid])
+        boots = [kernels.boot(calls=calls, quiet=True, sandbox=True, look=lambda pid: _surface([pid])) for _ in range(starts)]
     row = _starts([1e3 * boot.marks["init says ready"] for boot in boots]) | {
         "memory": measure("KiB", [boot.private / 1024 for boot in boots]),
         "overhead": measure("KiB", [boot.overhead / 1024 for boot in boots]),
-        "call": measure("ns", costs),
+        "call": measure("ns", [1e9 * boot.phases()["system calls"] / calls for boot in boots]),
         "runs on": {"kvm": "KVM", "tcg": "TCG, QEMU's emulation"}[linux.accelerator()],
     }
-    return row | ({} if allowed is None else {"allowed": allowed})
-
-
-def _confined(pid: int) -> bool:
-    return "Seccomp:\t2" in Path(f"/proc/{pid}/status").read_text()
+    return row | ({} if boots[0].seen is None else {"allowed": boots[0].seen})
 
 
 def comparison(rows: Mapping[str, Result]) -> Table:
@@ -290,8 +299,7 @@ def comparison(rows: Mapping[str, Result]) -> Table:
             [
                 name,
                 "measured" if row.live else row.label.partition(",")[0],
-                f"{quantity(row['start'].value)} ms",
-                f"{quantity(row['start p99'].value)} ms",
+                f"{quantity(row['start'].value)} / {quantity(row['start p99'].value)} ms",
                 quantity(row["start"].repetitions),
                 f"{quantity(memory)} KiB" if memory < 1024 else f"{quantity(memory / 1024)} MiB",
                 f"{model.density(memory):,}",
@@ -299,8 +307,8 @@ def comparison(rows: Mapping[str, Result]) -> Table:
                 row.get("allowed", "not read"),
             ]
         )
-    header = ["Wall", "Figures", "Start p50", "p99", "n", "Memory each", "In 8 GiB", "A call", "Calls let through"]
-    return table(header, lines, align="llrrrrrrr")
+    header = ["Wall", "Figures", "Start p50 / p99", "n", "Memory", "In 8 GiB", "A call", "Let through"]
+    return table(header, lines, align="llrrrrrr")
 
 
 FIRECRACKER_BOOT_MS, FIRECRACKER_MIB = 1e3 / model.STARTS_PER_CORE, 5.0

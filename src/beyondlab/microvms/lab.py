@@ -7,13 +7,15 @@ namespaces, gVisor, Wasmtime. Where one cannot run, its recorded figures are sho
 from __future__ import annotations
 
 import importlib.util
+import mmap
 import shutil
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
 from beyondlab.kit import machine, namespaces, processes
-from beyondlab.kit.recordings import Lab
+from beyondlab.kit.recordings import Lab, Result, read
 from beyondlab.microvms import guests, isolation, linux
 from beyondlab.microvms.client import BOOT_ARGS, Client
 
@@ -23,7 +25,11 @@ REAL = "firecracker"
 
 
 def _not_linux() -> str | None:
-    return None if sys.platform == "linux" else "the course's monitor measures memory as Linux shows it"
+    if sys.platform != "linux":
+        return "the course's monitor measures memory as Linux shows it"
+    if mmap.PAGESIZE != guests.PAGE:
+        return f"this kernel has pages of {mmap.PAGESIZE:,} bytes; the chapter counts pages of {guests.PAGE:,}"
+    return None
 
 
 def _no_kvm() -> str | None:
@@ -71,6 +77,17 @@ WALLS = {
     "microVM, Linux": linux_vm,
 }
 """Name of a row -> the experiment that measures it."""
+
+
+def of_one_machine(rows: Mapping[str, Result], *names: str) -> dict[str, Result]:
+    """These rows, to be held against each other: as measured if all were measured in this run, else all as recorded.
+
+    A row that was measured here and one that was recorded elsewhere come from two processors.
+    """
+    if all(rows[name].live for name in names):
+        return {name: rows[name] for name in names}
+    recorded = read(NAME).results
+    return {name: recorded[WALLS[name].__name__] for name in names}
 
 
 def real_monitor() -> str | None:

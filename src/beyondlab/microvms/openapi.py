@@ -12,6 +12,8 @@ from typing import Any
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,), "string": (str,), "integer": (int,), "boolean": (bool,), "array": (list,), "number": (int, float),
 }  # fmt: skip
+_U64 = 2**64 - 1
+"""The largest integer that Firecracker's parser takes; none of its fields is negative."""
 
 
 class Invalid(ValueError):
@@ -56,8 +58,8 @@ def check(value: Any, schema: Mapping[str, Any], *, partial: bool = False) -> No
             check(item, schema["items"])
     elif "enum" in schema and value not in schema["enum"]:
         raise Invalid(f"unknown variant `{value}`, expected one of {', '.join(f'`{one}`' for one in schema['enum'])}")
-    elif kind == "integer" and not schema.get("minimum", value) <= value <= schema.get("maximum", value):
-        raise Invalid(f"invalid value: integer `{value}`, expected {schema.get('minimum')} to {schema.get('maximum', '2**64 - 1')}")
+    elif kind == "integer" and not schema.get("minimum", 0) <= value <= schema.get("maximum", _U64):
+        raise Invalid(f"invalid value: integer `{value}`, expected {schema.get('minimum', 0)} to {schema.get('maximum', '2**64 - 1')}")
 
 
 def _check_object(value: dict[str, Any], schema: Mapping[str, Any], partial: bool) -> None:

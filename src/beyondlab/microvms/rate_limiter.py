@@ -128,13 +128,16 @@ class RateLimiter:
     @classmethod
     def from_document(cls, document: dict[str, dict[str, int]] | None, clock: Clock = time.monotonic_ns) -> RateLimiter:
         """The limiter that a ``rate_limiter`` of Firecracker's API describes."""
-        made = {}
+        made = cls(clock=clock)
+        made.update(document or {})
+        return made
+
+    def update(self, document: dict[str, dict[str, int]]) -> None:
+        """Replace the buckets that ``document`` names, as Firecracker's update_buckets: a new one is full, one of size
+        or time zero is gone, and one that is not named stays as it is."""
         for kind in TokenType:
-            found = (document or {}).get(kind.value)
-            made[kind] = (
-                bucket(found["size"], found.get("one_time_burst", 0), found["refill_time"], clock) if found else None
-            )
-        return cls(made[TokenType.BYTES], made[TokenType.OPS], clock)
+            if found := document.get(kind.value):
+                self.buckets[kind] = bucket(found["size"], found.get("one_time_burst", 0), found["refill_time"], self._clock)
 
     def consume(self, tokens: int, kind: TokenType) -> bool:
         """Whether ``tokens`` were granted."""

@@ -52,7 +52,7 @@ def outcomes(filter: Sequence[Instruction], number: int, arch: int = AUDIT_ARCH_
     """All actions that a filter may give for one system call, whatever its arguments.
 
     Number and architecture are known, everything else is open: a comparison with something open goes both ways. Raises
-    ValueError for an instruction that seccomp does not allow.
+    ValueError for an instruction that is not classic BPF, and for a filter that runs over its end.
     """
     found: set[int] = set()
     seen: set[tuple] = set()
@@ -64,6 +64,8 @@ def outcomes(filter: Sequence[Instruction], number: int, arch: int = AUDIT_ARCH_
             continue
         seen.add(state)
         place, a, x, memory = state
+        if place >= len(filter):
+            raise ValueError(f"filter: runs over its end, {len(filter)} instructions")
         code, jt, jf, k = filter[place]
         kind, rest = code & 7, code & ~7
         after = place + 1
@@ -104,7 +106,10 @@ def _compute(operation: int, a: int | None, b: int | None) -> int | None:
 def _compare(operation: int, a: int | None, b: int | None) -> bool | None:
     if a is None or b is None:
         return None
-    return {0x10: a == b, 0x20: a > b, 0x30: a >= b, 0x40: bool(a & b)}[operation]
+    results = {0x10: a == b, 0x20: a > b, 0x30: a >= b, 0x40: bool(a & b)}
+    if operation not in results:
+        raise ValueError(f"code={operation | 5:#x}: no comparison of classic BPF")
+    return results[operation]
 
 
 def allowed(filters: Sequence[Sequence[Instruction]], numbers: Sequence[int] = NUMBERS) -> set[int]:

@@ -154,9 +154,9 @@ class Vm:
         """Give a booted service one request; its answer."""
         return self.run(until=[guests.ANSWER], argument=argument).value
 
-    def limit(self, limiter: RateLimiter) -> None:
-        """Put the drive under another rate limiter."""
-        self._limiter = limiter
+    def limit(self, document: dict[str, dict[str, int]]) -> None:
+        """Change the buckets of the drive's rate limiter that ``document`` names, as Firecracker's API has them."""
+        self._limiter.update(document)
 
     def snapshot(self, state: str | os.PathLike[str], memory: str | os.PathLike[str]) -> None:
         """Write registers to the file ``state`` and the memory to ``memory``; pages of zeros take no space."""
@@ -196,10 +196,12 @@ class Vm:
         guest, through :data:`guests.GENERATION`. Raises :class:`SnapshotError` for files that are no snapshot.
         """
         try:
-            document = json.loads(Path(state).read_text())
-            size = document["memory_mib"] * _MIB
-            registers = document["general"], document["segments"], document["ip"], document["flags"]
-            generation = document["generation"]
+            document = json.loads(Path(state).read_bytes())
+            general, segments = document["general"], document["segments"]
+            words = [document[name] for name in ("ip", "flags", "generation", "memory_mib")]
+            if (len(general), len(segments)) != (8, 4) or not all(type(w) is int and w >= 0 for w in (*general, *segments, *words)):
+                raise ValueError("registers that are no whole numbers")
+            ip, flags, generation, size = *words[:3], words[3] * _MIB
         except (ValueError, TypeError, KeyError) as error:
             raise SnapshotError(f"{Path(state).name}: not a snapshot of the course's monitor ({error})") from error
         with open(memory, "rb") as file:
@@ -210,8 +212,8 @@ class Vm:
                 file.readinto(mapped)
             else:
                 mapped = mmap.mmap(file.fileno(), size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-        vm = cls(document["memory_mib"], memory=mapped, **options)
-        vm._cpu.set_registers(*registers)
+        vm = cls(words[3], memory=mapped, **options)
+        vm._cpu.set_registers([r & 0xFFFF for r in general], [r & 0xFFFF for r in segments], ip & 0xFFFF, flags & 0xFFFF_FFFF)
         vm.generation = generation + new_generation
         return vm
 
@@ -227,13 +229,13 @@ def _touched(memory: mmap.mmap) -> Iterator[int]:
     """Offsets of the pages that may hold something: a page never touched is not worth reading, for it would be made."""
     try:
         with open("/proc/self/pagemap", "rb") as file:
-            file.seek(address_of(memory) // guests.PAGE * 8)
-            entries = memoryview(file.read(len(memory) // guests.PAGE * 8)).cast("Q")
+            file.seek(address_of(memory) // mmap.PAGESIZE * 8)
+            entries = memoryview(file.read(len(memory) // mmap.PAGESIZE * 8)).cast("Q")
     except OSError:
         entries = None
-    for number in range(len(memory) // guests.PAGE):
-        if entries is None or entries[number] >> 61:  # present, swapped, or a page of a file
-            yield number * guests.PAGE
+    for offset in range(0, len(memory), guests.PAGE):
+        if entries is None or entries[offset // mmap.PAGESIZE] >> 61:  # present, swapped, or a page of a file
+            yield offset
 
 
 def private_bytes(memories: Sequence[mmap.mmap]) -> int:
