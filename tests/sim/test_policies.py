@@ -20,7 +20,7 @@ class Slow:
         self.policy, self.memory, self.start_up = policy, memory, start_up
         self.there, self.back, self.idle_times = [], {}, {f: [] for f in range(len(memory))}
         self.idle_from, self.priority, self.clock, self.stamp = {}, {}, 0.0, 0
-        self.idle = [0.0] * len(memory)
+        self.idle, self.busy, self.peak = [0.0] * len(memory), [0.0] * len(memory), 0.0
         self.prewarmed, self.evicted = [0] * len(memory), [0] * len(memory)
         self.limit = getattr(policy, "memory_mb", math.inf)
 
@@ -54,6 +54,7 @@ class Slow:
     def depart(self, environment, now):
         function = environment["function"]
         environment["busy"] = False
+        self.busy[function] += (now - environment["since"]) * self.memory[function]
         if isinstance(self.policy, FixedKeepAlive):
             return self.rest(environment, now, now + self.policy.seconds)
         if not isinstance(self.policy, HybridHistogram):
@@ -91,6 +92,7 @@ class Slow:
                 environment = {"function": what, "uses": 0}
                 self.there.append(environment)
                 self.rest(environment, moment, until)
+                self.peak = max(self.peak, self.held())
 
     def request(self, function, now, service):
         self.advance(now)
@@ -116,6 +118,7 @@ class Slow:
             self.there.append(environment)
             outcome, end = 1, now + self.start_up[function] + service
         environment.update(busy=True, end=end, since=now)
+        self.peak = max(self.peak, self.held())
         environment["uses"] += 1
         uses = sum(e["uses"] for e in self.there if e["function"] == function)
         self.priority[function] = self.clock + uses * self.start_up[function] / self.memory[function]
@@ -123,8 +126,12 @@ class Slow:
 
     def finish(self, horizon):
         self.advance(horizon, to_the_end=True)
-        for environment in [e for e in self.there if not e["busy"]]:
-            self.leave(environment, horizon)
+        for environment in list(self.there):
+            if environment["busy"]:
+                function = environment["function"]
+                self.busy[function] += (horizon - environment["since"]) * self.memory[function]
+            else:
+                self.leave(environment, horizon)
 
 
 MEMORY, START_UP = np.array([100.0, 250.0, 64.0, 512.0]), np.array([1.0, 0.5, 3.0, 2.0])
@@ -153,6 +160,7 @@ def test_agrees_with_the_slow_version(requests, policy, engine, after):
     assert result.outcome.tolist() == outcomes
     assert result.prewarmed.tolist() == slow.prewarmed and result.evicted.tolist() == slow.evicted
     assert result.idle_mb_seconds == pytest.approx(slow.idle, rel=1e-9, abs=1e-6)
+    assert result.busy_mb_seconds == pytest.approx(slow.busy, rel=1e-9, abs=1e-6) and result.peak_mb == slow.peak
     for kind, counted in ((0, result.warm), (1, result.cold), (2, result.dropped)):
         here = np.asarray(function, int)[np.array(outcomes, int) == kind]
         assert counted.tolist() == np.bincount(here, minlength=4).tolist()
@@ -260,6 +268,9 @@ def test_nothing():
         ({"function": [1]}, r"function\[0\] = 1: must be from 0 to 0"),
         ({"function": [0, 0]}, "function: must have one integer for each of the 1 arrivals"),
         ({"function": [0.5]}, "function: must have one integer"),
+        ({"function": [[0], [1, 2]]}, "function: must have one integer for each arrival, got a ragged list"),
+        ({"memory_mb": [math.nan]}, "memory_mb: must have at least one entry, all finite"),
+        ({"horizon": math.nan}, "horizon = nan"),
         ({"start_up": [1.0, 2.0]}, "start_up: must have one entry for each of the 1 functions, got 2"),
         ({"start_up": -1.0}, "start_up = -1.0"),
         ({"horizon": 0.5}, "horizon = 0.5: must not be before the last arrival, 1.0"),
@@ -279,6 +290,8 @@ def test_bad_input_is_named(options, complaint):
         (lambda: GreedyDual(-1.0), "memory_mb = -1.0"),
         (lambda: LeastRecentlyUsed(math.inf), "memory_mb = inf"),
         (lambda: HybridHistogram(range_minutes=0), "range_minutes = 0"),
+        (lambda: HybridHistogram(range_minutes=10**13), "range_minutes = 10000000000000: must be at most 10080"),
+        (lambda: FixedKeepAlive("60"), "seconds = '60'"),
         (lambda: HybridHistogram(head=0.0), "head = 0.0"),
         (lambda: HybridHistogram(head=50.0, tail=40.0), "head = 50.0: must not be over tail"),
         (lambda: HybridHistogram(margin=1.0), "margin = 1.0"),

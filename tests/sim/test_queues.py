@@ -139,6 +139,13 @@ def test_littles_law_and_utilisation():
     assert result.utilisation == pytest.approx(0.75, rel=0.01)
 
 
+@pytest.mark.parametrize("engine", ["numba", "python"])
+def test_more_servers_than_anybody_needs(engine):
+    assert queue([0.0, 0.0, 1.0], 5.0, 10**12, engine=engine).wait.tolist() == [0.0, 0.0, 0.0]
+    many = queue_with_retries([0.0, 0.0], 5.0, 10**12, timeout=1.0, retries=1, backoff=Backoff(0.0), engine=engine)
+    assert many.attempts.tolist() == [2, 2] and many.work_seconds == 20.0
+
+
 def test_nothing_and_no_time():
     result = queue([], 1.0)
     assert result.most_waiting == 0 and result.observed_seconds == 0.0
@@ -273,6 +280,9 @@ def test_back_off():
         (([0.0], -1.0), "service = -1.0"),
         (([0.0], 1.0, 0), "servers = 0"),
         (([[0.0]], 1.0), "shape"),
+        (([0.0], "1"), "service = '1'"),
+        (([math.inf], 1.0), r"arrivals\[0\] = inf"),
+        (([0.0], 1.0, 2.0), "servers = 2.0: must be an integer"),
     ],
 )
 def test_bad_input_is_named(arguments, complaint):
@@ -286,6 +296,9 @@ def test_bad_input_is_named(arguments, complaint):
         ({"timeout": 0.0}, "timeout = 0.0"),
         ({"timeout": 1.0, "retries": -1}, "retries = -1"),
         ({"timeout": 1.0, "engine": "fast"}, "engine = 'fast'"),
+        ({"timeout": math.nan}, "timeout = nan"),
+        ({"timeout": 1.0, "retries": 10**9}, "retries = 1000000000: must be at most 100000000 for 1 requests"),
+        ({"timeout": 1.0, "backoff": 0.1}, "backoff = 0.1: must be a Backoff or None"),
     ],
 )
 def test_bad_retries_are_named(options, complaint):

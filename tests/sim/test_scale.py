@@ -26,10 +26,10 @@ def benchmark():
 
 
 def test_it_runs_and_reports():
-    command = [sys.executable, str(SCRIPT), "--sizes", "1e4", "1e5", "--repeat", "1", "--no-targets"]
+    command = [sys.executable, str(SCRIPT), "--sizes", "1e4", "--repeat", "1", "--no-targets"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "All as it should be." in done.stdout and done.stdout.count("%") == 2
+    assert "All as it should be." in done.stdout and done.stdout.count("%") == 1
 
 
 def test_it_says_what_is_wrong(benchmark):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import itertools
 import tracemalloc
@@ -85,6 +86,20 @@ BAD = [
     (read_requests, "3, \n", "empty name: function"),
     (read_requests, '3,"h"x\n', "not CSV"),
     (read_requests, "3,h\ufffd\n", "not UTF-8"),
+    (read_requests, "3,h\0\n", "not UTF-8 text"),
+    (read_requests, '3,"h\n', "not CSV: unexpected end of data"),
+    (read_requests, "3," + "h" * 200_000 + "\n", "not CSV: field larger than field limit"),
+    (read_requests, "1_5,h\n", "not a timestamp: '1_5'"),
+    (read_requests, "\u0662,h\n", "not a timestamp"),
+    (read_requests, " 2,h\n", "not a timestamp: ' 2'"),
+    (read_requests, "1e999,h\n", "not a timestamp: '1e999'"),
+    (read_requests, "0x10,h\n", "not a timestamp: '0x10'"),
+    (read_requests, "2026-11-23T00:00:00Z,h\n", "dates and numbers of seconds mixed"),
+    (read_requests, "2,h,\n", "wrong number of columns: 3, must be 2"),
+    (read_invocations, invocations("h", counts=["9" * 30] + ["0"] * 1_439), "too large a number: minute 1"),
+    (read_invocations, invocations("h", counts=["9" * 5_000] + ["0"] * 1_439), "too large a number: minute 1"),
+    (read_invocations, invocations("h", counts=[""] + ["0"] * 1_439), "minute 1 is ''"),
+    (read_durations, "o,a,h,1_0,1,1,1,1,1,1,1,1,1,1\n", "Average is '1_0'"),
 ]
 
 
@@ -129,6 +144,46 @@ def test_a_file_by_a_tool_that_marks_the_byte_order(tmp_path):
     path = tmp_path / "trace.csv"
     path.write_bytes("timestamp,function\r\n1,f\r\n".encode("utf-8-sig"))
     assert [row.function for row in read_requests(path)] == ["f"]
+
+
+def test_quoted_cells_and_ends_of_lines():
+    rows = read_requests(io.StringIO('timestamp,function\r\n1,"f, with ""marks"""\r\n2,g'))
+    assert [row.function for row in rows] == ['f, with "marks"', "g"]
+    with pytest.raises(TraceError, match="line 3: blank line"):
+        list(read_requests(io.StringIO("timestamp,function\n1,f\n\n")))
+
+
+def test_a_mark_that_is_never_closed_spoils_one_row():
+    reader = read_requests(io.StringIO('timestamp,function\n1,f\n2,"g\n3,h\n4,k\n'), on_error="skip")
+    assert [row.function for row in reader] == ["f", "h", "k"]
+    assert reader.skipped.count == 1 and reader.skipped.first[0].line == 3
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_compressed_files_and_files_that_break_off(tmp_path, on_error):
+    path = tmp_path / "trace.csv.gz"
+    whole = gzip.compress("timestamp,function\n".encode() + b"".join(b"%d,f%d\n" % (n, n * n) for n in range(9_000)))
+    path.write_bytes(whole)
+    assert sum(1 for _ in read_requests(path, on_error=on_error)) == 9_000
+    for broken in (whole[: len(whole) // 2], whole[:-4], whole[:-8] + b"\0" * 8, b"timestamp,function\n1,f\n", whole[:12] + b"junk"):
+        path.write_bytes(broken)
+        with pytest.raises(TraceError, match=r"trace.csv.gz, line \d+: the file breaks off"):
+            list(read_requests(path, on_error=on_error))
+
+
+def test_an_open_file_that_cannot_be_decoded(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_bytes(b"timestamp,function\n1,f\n2,\xff\n")
+    with open(path, encoding="utf-8") as file, pytest.raises(TraceError, match="trace.csv, line .*: cannot be decoded"):
+        list(read_requests(file, on_error="skip"))
+    with open(path, "rb") as file, pytest.raises(ValueError, match="source = .*must be a path or an open text file"):
+        read_requests(file)
+
+
+@pytest.mark.parametrize("source", [3, None, b"trace.csv", io.BytesIO(b""), ["timestamp,function"]])
+def test_a_source_that_is_none(source):
+    with pytest.raises(ValueError, match="source = .*: must be a path or an open text file"):
+        read_requests(source)
 
 
 @settings(max_examples=100, derandomize=True)
@@ -178,5 +233,7 @@ def test_arrivals_of_minutes():
         arrivals_of_minutes([1, -1], 1)
     with pytest.raises(ValueError, match=r"per_minute\[0\] = 0.5"):
         arrivals_of_minutes([0.5], 1)
+    with pytest.raises(ValueError, match="per_minute: 1e\\+15 arrivals in all, must be at most 1,000,000,000"):
+        arrivals_of_minutes([1e15], 1)
     with pytest.raises(ValueError, match="on_error = 'ignore'"):
         read_requests(io.StringIO(), on_error="ignore")

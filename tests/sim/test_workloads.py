@@ -7,9 +7,15 @@ import pytest
 from scipy import stats
 
 from beyondlab.sim import workloads
-from beyondlab.sim.workloads import BURSTY_APPS, DAY, FUNCTIONS_PER_APP, TRIGGERS, workload
+from beyondlab.sim.workloads import DAY, workload
 
 APPS = 4_000
+# Written out again from M. Shahrad et al., USENIX ATC 2020, and not taken from the module that is tested.
+FUNCTIONS_PER_APP = [(1, 1, 0.54), (2, 2, 0.16), (3, 3, 0.10), (4, 5, 0.08), (6, 10, 0.07), (11, 100, 0.0496)]
+TRIGGERS = {
+    "http": (0.55, 0.36), "queue": (0.152, 0.335), "event": (0.022, 0.247), "orchestration": (0.07, 0.02),
+    "timer": (0.156, 0.02), "others": (0.05, 0.01),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +77,23 @@ def measured_cv(made, app):
 
 
 def test_bursty_applications():
-    made = workload(1_500, 3)
+    made = workload(1_000, 3)
     found = [cv for app in range(made.apps) if (cv := measured_cv(made, app)) is not None]
-    assert len(found) > 800
-    assert np.mean(np.array(found) > 1) == pytest.approx(BURSTY_APPS, abs=0.05)
+    assert len(found) > 550
+    assert np.mean(np.array(found) > 1) == pytest.approx(0.40, abs=0.05)
+
+
+def test_a_day_of_arrivals_has_the_published_shares():
+    """Not the rates, but what is called in a day. Of 400 applications, one alone makes some 3 % of the invocations."""
+    made = workload(400, 8)
+    calls = np.array([sum(part.size for part in made.arrival_chunks(f)) for f in range(len(made))])
+    for trigger, (_, invocations) in TRIGGERS.items():
+        assert calls[made.trigger == trigger].sum() / calls.sum() == pytest.approx(invocations, abs=0.06)
+    by_app = np.sort(np.bincount(made.app, calls))[::-1]
+    assert by_app[: round(0.186 * 400)].sum() / calls.sum() == pytest.approx(0.996, abs=0.002)
+    assert np.mean(by_app <= 24) == pytest.approx(0.45, abs=0.02)
+    assert np.mean(by_app <= 1_440) == pytest.approx(0.814, abs=0.02)
+    assert calls.sum() == pytest.approx(made.rate.sum() * DAY, rel=0.05)
 
 
 def one(made, trigger_is_timer, rate):
@@ -133,13 +152,22 @@ def test_chunks_and_streams(made):
     assert not np.array_equal(workload(APPS, 2).rate, made.rate)
 
 
+@pytest.mark.parametrize("seed", range(25))
+def test_the_fewest_applications_that_are_allowed_are_enough(seed):
+    assert workload(300, seed).apps == 300
+
+
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda w: workload(99, 1), "apps = 99"),
-        (lambda w: workload(100, 1, daily_swing=1.0), "daily_swing = 1.0: must be between 0 and 0.9"),
+        (lambda w: workload(299, 1), "apps = 299: must be an integer, at least 300"),
+        (lambda w: workload(300, 1, daily_swing=1.0), "daily_swing = 1.0: must be between 0 and 0.9"),
         (lambda w: w.arrivals(len(w)), "function = .*: must be less than the number of functions"),
         (lambda w: w.arrivals(0, 0.0), "horizon = 0.0"),
+        (lambda w: w.arrivals(0, float("nan")), "horizon = nan"),
+        (lambda w: w.arrivals(0, 1e9), "horizon = 1000000000.0: must be at most 86,400,000 seconds"),
+        (lambda w: w.arrival_chunks(one(w, True, 1 / 60), DAY, -1), "size = -1: must be an integer, at least 1"),
+        (lambda w: w.arrival_chunks(one(w, False, 1 / 60), DAY, 0), "size = 0: must be an integer, at least 1"),
         (lambda w: w.service(0, -1), "count = -1"),
         (lambda w: w.service(-1, 1), "function = -1"),
         (lambda w: workloads.memory_mb(-1, 1), "count = -1"),

@@ -12,7 +12,7 @@ from beyondlab.kit.figures import Figure, colour, series, style
 from beyondlab.kit.recordings import Result
 from beyondlab.kit.tables import percent, quantity
 
-_TAIL = np.array([50, 75, 90, 95, 99, 99.5])
+_TAIL = np.array([50, 60, 70, 80, 90, 95])
 
 
 def fan_out(leaves: ArrayLike, exact: ArrayLike, simulated: ArrayLike, *, slow: float) -> Figure:
@@ -48,13 +48,13 @@ def tails(samples: Mapping[str, ArrayLike], *, label: str) -> Figure:
         axes.minorticks_off()
         axes.legend(loc="center right")
     said = "; ".join(
-        f"{name}: p50 {quantity(float(np.percentile(values, 50)))}, p99 {quantity(float(np.percentile(values, 99)))} ms"
+        f"{name}: p50 {quantity(float(np.percentile(values, 50)))}, p90 {quantity(float(np.percentile(values, 90)))} ms"
         for name, values in samples.items()
     )
     return Figure(
         fig,
         name="tails",
-        alt=f"Response time, logarithmic, from the median to p99.5, measured in {len(samples)} ways. {said}.",
+        alt=f"Response time, logarithmic, from the median to p95, measured in {len(samples)} ways. {said}.",
         caption=f"One server, one stall of a second. The lowest line is what a careless tool reports. {label}.",
     )
 

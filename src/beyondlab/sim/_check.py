@@ -13,8 +13,10 @@ Seed = int | np.random.Generator
 
 def _number(name: str, value: object, allowed: str) -> float:
     try:
+        if isinstance(value, str | bytes | bytearray):
+            raise TypeError
         return float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"{name} = {value!r}: must be {allowed}") from None
 
 

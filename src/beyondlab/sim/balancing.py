@@ -34,6 +34,7 @@ POLICIES: dict[str, int] = {
 """Name of a policy -> its number in the kernel."""
 
 Array = NDArray[np.float64]
+MOST_SERVERS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ def balance(
     arrivals, service, engine
         As for :func:`beyondlab.sim.queues.queue`; service times at speed 1.
     servers
-        At least 1.
+        From 1 to 1,000,000.
     policy
         One of :data:`POLICIES`.
     seed
@@ -101,7 +102,9 @@ def balance(
     """
     times, seconds = inputs(arrivals, service)
     servers = _check.whole("servers", servers, 1)
-    if policy not in POLICIES:
+    if servers > MOST_SERVERS:
+        raise ValueError(f"servers = {servers!r}: must be at most {MOST_SERVERS:,}")
+    if not isinstance(policy, str) or policy not in POLICIES:
         raise ValueError(f"policy = {policy!r}: must be one of {', '.join(map(repr, POLICIES))}")
     speed = np.ones(servers) if speeds is None else np.ascontiguousarray(_check.vector("speeds", speeds))
     if speed.size != servers:

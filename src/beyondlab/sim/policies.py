@@ -22,6 +22,7 @@ from beyondlab.sim.keep_alive import Engine
 from beyondlab.sim.queues import inputs
 
 MINUTE = 60.0
+_MOST_MINUTES = 7 * 24 * 60
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class HybridHistogram:
     standard: float = 240 * MINUTE
 
     def __post_init__(self) -> None:
-        _check.whole("range_minutes", self.range_minutes, 1)
+        if _check.whole("range_minutes", self.range_minutes, 1) > _MOST_MINUTES:
+            raise ValueError(f"range_minutes = {self.range_minutes!r}: must be at most {_MOST_MINUTES}, a week")
         for name in ("head", "tail"):
             if not 0 < _check.finite(name, getattr(self, name)) <= 100:
                 raise ValueError(f"{name} = {getattr(self, name)!r}: must be a percentile over 0, at most 100")
@@ -210,7 +212,10 @@ def _parameters(policy: Policy) -> tuple[int, float, float, HybridHistogram]:
 
 
 def _numbers(function: ArrayLike, requests: int, functions: int) -> NDArray[np.int64]:
-    numbers = np.asarray(function)
+    try:
+        numbers = np.asarray(function)
+    except ValueError:
+        raise ValueError("function: must have one integer for each arrival, got a ragged list") from None
     if numbers.shape != (requests,) or (requests and numbers.dtype.kind not in "iu"):
         raise ValueError(f"function: must have one integer for each of the {requests} arrivals, got shape {numbers.shape}")
     wrong = np.flatnonzero((numbers < 0) | (numbers >= functions))

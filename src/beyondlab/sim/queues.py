@@ -16,6 +16,7 @@ from beyondlab.sim._check import Seed
 from beyondlab.sim.keep_alive import Engine
 
 Array = NDArray[np.float64]
+_MOST_PAUSES = 100_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +108,8 @@ def queue(arrivals: ArrayLike, service: ArrayLike, servers: int = 1, *, engine: 
     times, seconds = inputs(arrivals, service)
     servers = _check.whole("servers", servers, 1)
     start = np.empty(times.size)
-    _jit.chosen(_queue_kernels.first_come, engine)(times, seconds, np.zeros(servers), start)
+    used = min(servers, max(1, times.size))  # no request ever needs the others
+    _jit.chosen(_queue_kernels.first_come, engine)(times, seconds, np.zeros(used), start)
     return QueueResult(times, start, seconds, servers)
 
 
@@ -186,6 +188,7 @@ def queue_with_retries(
         Seconds, greater than 0. An answer that comes exactly then is in time.
     retries
         Most attempts after the first one, at least 0.
+        For each, a pause of each request is drawn: at most 1e8 in all.
     backoff
         Pauses before retries; :class:`Backoff` as it is by default.
     cancel
@@ -203,10 +206,14 @@ def queue_with_retries(
     servers = _check.whole("servers", servers, 1)
     timeout = _check.positive("timeout", timeout)
     retries = _check.whole("retries", retries, 0)
+    if times.size * retries > _MOST_PAUSES:
+        raise ValueError(f"retries = {retries!r}: must be at most {_MOST_PAUSES // times.size} for {times.size} requests")
+    if not isinstance(backoff, Backoff | None):
+        raise ValueError(f"backoff = {backoff!r}: must be a Backoff or None")
     pause = (backoff or Backoff()).pauses(times.size, retries, seed)
     attempts, finished = np.zeros(times.size, np.int64), np.full(times.size, np.nan)
     work = _jit.chosen(_queue_kernels.with_retries, engine)(
-        times, seconds, np.zeros(servers), timeout, np.ascontiguousarray(pause), bool(cancel), attempts, finished
+        times, seconds, np.zeros(min(servers, max(1, times.size * (retries + 1)))), timeout, np.ascontiguousarray(pause), bool(cancel), attempts, finished
     )
     answered = ~np.isnan(finished)
     return RetryResult(attempts, finished - times, float(work), float(seconds[answered].sum()))

@@ -14,6 +14,8 @@ Array = NDArray[np.float64]
 MSER_BATCH = 5
 """Samples in a batch of :func:`warm_up_length`: the 5 of MSER-5."""
 _MOST_PUT_BACK = 1e9
+_LARGEST = 1e140
+"""Its square, times the number of samples, is still a number."""
 
 
 @dataclass(frozen=True)
@@ -185,9 +187,9 @@ def _samples(name: str, samples: ArrayLike, least: int) -> Array:
     values = _check.vector(name, samples)
     if values.size < least:
         raise ValueError(f"{name}: must be at least {least} numbers, got {values.size}")
-    wrong = np.flatnonzero(~np.isfinite(values))
+    wrong = np.flatnonzero(~(np.abs(values) <= _LARGEST))
     if wrong.size:
-        raise ValueError(f"{name}[{wrong[0]}] = {values[wrong[0]]}: must be finite")
+        raise ValueError(f"{name}[{wrong[0]}] = {values[wrong[0]]}: must be finite, and at most {_LARGEST:g} in size")
     return values
 
 

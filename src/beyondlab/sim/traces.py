@@ -2,7 +2,9 @@
 
 All of them stream: memory does not grow with the file, but for the names of the functions seen where each may occur
 only once. Nothing is silently dropped: a row that is not as it must be stops the reader, or is counted and skipped, as
-asked; its file, line and reason are told.
+asked; its file, line and reason are told. A row is a line: no quoted cell reaches beyond its line, so that a quotation
+mark which is never closed spoils one row and not all that follow. A file that ends before its end (a broken ``.gz``) or
+cannot be decoded always stops the reader, for nobody can count what is missing.
 
 Schema of the Azure files: Azure/AzurePublicDataset, AzureFunctionsDataset2019.md, revision 2 of 18 June 2020.
 """
@@ -11,9 +13,12 @@ from __future__ import annotations
 
 import csv
 import datetime
+import gzip
 import io
 import math
 import os
+import re
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +37,10 @@ DURATION_PERCENTILES = (0, 1, 25, 50, 75, 99, 100)
 MEMORY_PERCENTILES = (1, 5, 25, 50, 75, 95, 99, 100)
 KEPT = 10
 """How many of the rows skipped are kept with line and reason; all are counted."""
+MOST_PLACED = 1_000_000_000
+"""Arrivals that :func:`arrivals_of_minutes` places at most."""
+_MOST_COUNT = 2**63 - 1
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 OnError = Literal["raise", "skip"]
 Source = str | os.PathLike[str] | TextIO
@@ -125,6 +134,8 @@ class Reader(Generic[Row]):
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error = {on_error!r}: must be 'raise' or 'skip'")
+        if not (isinstance(source, str | os.PathLike) or _is_text(source)):
+            raise ValueError(f"source = {source!r}: must be a path or an open text file")
         self.skipped = Skipped()
         self._source, self._on_error, self._header, self._parse = source, on_error, header, parse
         self._rows = self._read()
@@ -137,30 +148,31 @@ class Reader(Generic[Row]):
 
     def _read(self) -> Iterator[Row]:
         with _opened(self._source) as (file, name):
-            rows = csv.reader(file, strict=True)
-            names = next(rows, None)
-            complaint = "is empty: must begin with a header" if names is None else self._header(names)
+            lines = _lines(file, name)
+            line, text = next(lines, (1, None))
+            try:
+                names = None if text is None else _cells(text)
+                complaint = "is empty: must begin with a header" if names is None else self._header(names)
+            except Fault as fault:
+                complaint = fault.reason
             if complaint:
-                raise TraceError(name, 1, complaint)
+                raise TraceError(name, line, complaint)
             columns = len(names or ())
-            while True:
+            for line, text in lines:
                 try:
-                    row = next(rows)
-                    yield self._parsed(row, columns)
-                except StopIteration:
-                    return
+                    row = self._parsed(_cells(text), columns)
                 except Fault as fault:
-                    self._tell(name, rows.line_num, fault)
-                except csv.Error as error:
-                    self._tell(name, rows.line_num, Fault("not CSV", str(error)))
+                    self._tell(name, line, fault)
+                else:
+                    yield row
 
     def _parsed(self, row: list[str], columns: int) -> Row:
         if not row:
             raise Fault("blank line")
         if len(row) != columns:
             raise Fault("wrong number of columns", f"{len(row)}, must be {columns}")
-        if any("\ufffd" in cell for cell in row):
-            raise Fault("not UTF-8")
+        if any("\ufffd" in cell or "\0" in cell for cell in row):
+            raise Fault("not UTF-8 text")
         return self._parse(row)
 
     def _tell(self, name: str, line: int, fault: Fault) -> None:
@@ -177,21 +189,23 @@ def read_invocations(source: Source, *, on_error: OnError = "raise") -> Reader[I
     """Invocations per minute of each function: ``HashOwner,HashApp,HashFunction,Trigger,1,…,1440``.
 
     Faults: a blank line, a wrong number of columns, an empty name, a trigger not in :data:`TRIGGERS`, a count that is no
-    whole number of at least 0, a function that occurred before, bytes that are no UTF-8, broken quotes.
+    whole number from 0 to 2**63 - 1, a function that occurred before, bytes that are no UTF-8 text, broken quotes.
 
     Parameters
     ----------
     source
-        Path, or an open text file, which is not closed.
+        Path, of a file compressed by gzip if it ends in ``.gz``; or an open text file, which is not closed.
     on_error
         ``"raise"`` a :class:`TraceError` at the first faulty row, or ``"skip"`` and count it.
 
     Raises
     ------
     TraceError
-        At a faulty row, as asked; for a wrong header always.
+        At a faulty row, as asked; for a wrong header, a file cut short or one that cannot be decoded always.
+    ValueError
+        If ``source`` or ``on_error`` is not as said.
     OSError
-        If the file cannot be read.
+        If the file cannot be opened.
     """
     expected = ["HashOwner", "HashApp", "HashFunction", "Trigger", *map(str, range(1, MINUTES + 1))]
     seen = _Once("function")
@@ -251,18 +265,20 @@ def read_requests(source: Source, *, on_error: OnError = "raise") -> Reader[Requ
     """Requests from a file ``timestamp,function``: numbers of seconds, or dates and times of ISO 8601 with an offset.
 
     Faults: a blank line, a wrong number of columns, a timestamp that is neither, is not finite or lies before the one of
-    the last good row, an empty name, bytes that are no UTF-8, broken quotes. Arguments and errors as for
-    :func:`read_invocations`.
+    the last good row or is a date where that was a number (or the other way round), an empty name, bytes that are no
+    UTF-8 text, broken quotes. Arguments and errors as for :func:`read_invocations`.
     """
-    last = -math.inf
+    last, first_dated = -math.inf, None
 
     def parse(row: list[str]) -> Request:
-        nonlocal last
-        timestamp = _timestamp(row[0])
+        nonlocal last, first_dated
+        timestamp, dated = _timestamp(row[0])
         _named(function=row[1])
+        if first_dated not in (None, dated):
+            raise Fault("dates and numbers of seconds mixed", _short(row[0]))
         if timestamp < last:
-            raise Fault("timestamp before the last one", f"{row[0]!r}")
-        last = timestamp
+            raise Fault("timestamp before the last one", _short(row[0]))
+        last, first_dated = timestamp, dated
         return Request(timestamp, row[1])
 
     return Reader(source, on_error, _exactly(["timestamp", "function"]), parse)
@@ -271,23 +287,52 @@ def read_requests(source: Source, *, on_error: OnError = "raise") -> Reader[Requ
 def arrivals_of_minutes(per_minute: ArrayLike, seed: Seed) -> NDArray[np.float64]:
     """Arrival times in seconds, sorted, of counts per minute: uniform in each minute, as the trace says no more.
 
-    ``per_minute``: whole numbers of at least 0, shape (minutes,). Raises ValueError otherwise.
+    ``per_minute``: whole numbers of at least 0, shape (minutes,), in all at most :data:`MOST_PLACED`. Raises ValueError
+    otherwise.
     """
     counts = _check.vector("per_minute", per_minute)
     wrong = np.flatnonzero(~((counts >= 0) & (counts == np.floor(counts)) & (counts < math.inf)))
     if wrong.size:
         raise ValueError(f"per_minute[{wrong[0]}] = {counts[wrong[0]]}: must be a whole number, at least 0")
+    if counts.sum() > MOST_PLACED:
+        raise ValueError(f"per_minute: {counts.sum():g} arrivals in all, must be at most {MOST_PLACED:,}")
     minute = np.repeat(np.arange(counts.size), counts.astype(np.int64))
     return np.sort(60.0 * (minute + _check.generator(seed).random(minute.size)))
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[tuple[TextIO, str]]:
-    if isinstance(source, io.TextIOBase):
+    if not isinstance(source, str | os.PathLike):
         yield source, str(getattr(source, "name", "the text given"))
         return
-    with open(source, encoding="utf-8-sig", errors="replace", newline="") as file:
-        yield file, os.fspath(source)
+    name = os.fsdecode(source)
+    how = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
+    with gzip.open(name, "rt", **how) if name.endswith(".gz") else open(name, **how) as file:
+        yield file, name
+
+
+def _is_text(source: object) -> bool:
+    binary = isinstance(source, io.RawIOBase | io.BufferedIOBase) or "b" in str(getattr(source, "mode", ""))
+    return hasattr(source, "readable") and hasattr(source, "__iter__") and not binary
+
+
+def _lines(file: TextIO, name: str) -> Iterator[tuple[int, str]]:
+    """Lines from 1 on, without their ends. Raises TraceError where the file breaks off."""
+    line = 0
+    try:
+        for line, text in enumerate(file, 1):
+            yield line, text.rstrip("\r\n")
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise TraceError(name, line + 1, f"the file breaks off: {error}") from error
+    except UnicodeDecodeError as error:
+        raise TraceError(name, line + 1, f"cannot be decoded: {error}") from error
+
+
+def _cells(text: str) -> list[str]:
+    try:
+        return next(csv.reader((text,), strict=True), [])
+    except csv.Error as error:
+        raise Fault("not CSV", str(error)) from None
 
 
 class _Once:
@@ -324,35 +369,38 @@ def _named(**names: str) -> None:
 
 def _count(what: str, cell: str) -> int:
     if not (cell.isascii() and cell.isdigit()):
-        raise Fault("not a whole number of at least 0", f"{what} is {cell!r}")
-    return int(cell)
+        raise Fault("not a whole number of at least 0", f"{what} is {_short(cell)}")
+    if len(cell) > 400 or (count := int(cell)) > _MOST_COUNT:
+        raise Fault("too large a number", f"{what} is {_short(cell)}")
+    return count
 
 
 def _number(what: str, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
+    value = float(cell) if _DECIMAL.fullmatch(cell) else math.nan
     if not 0 <= value < math.inf:
-        raise Fault("not a finite number of at least 0", f"{what} is {cell!r}")
+        raise Fault("not a finite number of at least 0", f"{what} is {_short(cell)}")
     return value
+
+
+def _short(cell: str) -> str:
+    return repr(cell if len(cell) <= 40 else cell[:40] + "…")
 
 
 def _percentiles(names: tuple[int, ...], cells: list[str]) -> dict[int, float]:
     return {name: _number(f"percentile {name}", cell) for name, cell in zip(names, cells, strict=True)}
 
 
-def _timestamp(cell: str) -> float:
-    try:
+def _timestamp(cell: str) -> tuple[float, bool]:
+    """Seconds, and whether they come from a date."""
+    if _DECIMAL.fullmatch(cell):
         value = float(cell)
+        if not math.isfinite(value):
+            raise Fault("not a timestamp", _short(cell))
+        return value, False
+    try:
+        moment = datetime.datetime.fromisoformat(cell)
     except ValueError:
-        try:
-            moment = datetime.datetime.fromisoformat(cell)
-        except ValueError:
-            raise Fault("not a timestamp", repr(cell)) from None
-        if moment.tzinfo is None:
-            raise Fault("timestamp without an offset from UTC", repr(cell)) from None
-        value = moment.timestamp()
-    if not math.isfinite(value):
-        raise Fault("not a timestamp", repr(cell))
-    return value
+        raise Fault("not a timestamp", _short(cell)) from None
+    if moment.tzinfo is None:
+        raise Fault("timestamp without an offset from UTC", _short(cell))
+    return moment.timestamp(), True

@@ -19,6 +19,9 @@ from beyondlab.sim._check import Seed
 from beyondlab.sim.arrivals import CHUNK, renewal_chunks
 
 DAY = 86_400.0
+LEAST_APPS = 300
+LONGEST = 1_000 * DAY
+"""The longest horizon, in seconds."""
 
 FUNCTIONS_PER_APP: tuple[tuple[int, int, float], ...] = (
     (1, 1, 0.54), (2, 2, 0.16), (3, 3, 0.10), (4, 5, 0.08), (6, 10, 0.07), (11, 100, 0.0496), (101, 2_000, 0.0004),
@@ -96,12 +99,16 @@ class Workload:
         A timer fires at a fixed period from a random phase, day and night. Others form a stationary renewal process
         with gamma-distributed gaps in a time that runs faster by day: rate(t) = mean * (1 - swing * cos(2 pi t / day)).
 
-        Raises ValueError if ``function`` is no number of a function, or ``horizon`` is not finite and positive.
+        Raises ValueError if ``function`` is no number of a function, ``horizon`` is not positive and at most
+        :data:`LONGEST`, or ``size`` is less than 1.
         """
         place = _check.whole("function", function, 0)
         if place >= len(self):
             raise ValueError(f"function = {function!r}: must be less than the number of functions, {len(self)}")
+        size = _check.whole("size", size, 1)
         horizon = _check.positive("horizon", horizon)
+        if horizon > LONGEST:
+            raise ValueError(f"horizon = {horizon!r}: must be at most {LONGEST:,.0f} seconds")
         rng = np.random.default_rng(self.streams[place])
         if self.cv[place] == 0:
             return _timer(1 / self.rate[place], rng.random(), horizon, size)
@@ -148,7 +155,8 @@ def workload(apps: int, seed: Seed, *, daily_swing: float = 0.3) -> Workload:
     Parameters
     ----------
     apps
-        At least 100: the published shares mean little for fewer.
+        At least 300: of fewer, a single busy application can have a larger share of the invocations than any trigger
+        may have.
     seed
         Integer or numpy Generator.
     daily_swing
@@ -159,7 +167,7 @@ def workload(apps: int, seed: Seed, *, daily_swing: float = 0.3) -> Workload:
     ValueError
         If an argument is out of range.
     """
-    apps = _check.whole("apps", apps, 100)
+    apps = _check.whole("apps", apps, LEAST_APPS)
     if not 0 <= _check.finite("daily_swing", daily_swing) <= 0.9:
         raise ValueError(f"daily_swing = {daily_swing!r}: must be between 0 and 0.9")
     rng = _check.generator(seed)
