@@ -24,7 +24,7 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
 from beyondlab.kit import processes
 from beyondlab.kit.recordings import Lab
-from beyondlab.measuring.server import READY
+from beyondlab.measuring.server import LISTENS
 
 LONGEST = 30.0
 """Seconds after which a request is given up, and the most that a run may be planned for."""
@@ -88,13 +88,13 @@ class Server:
         self._process = processes.Process(
             [sys.executable, "-m", "beyondlab.measuring.server", str(workers)],
             name="the server",
-            ready=lambda process: READY in process.output(),
+            ready=lambda process: LISTENS.search(process.output()) is not None,
             timeout=15.0,
         )
 
     def __enter__(self) -> Server:
         self._process.start()
-        self._port = int(self._process.output().split(READY)[1].split()[0])
+        self._port = int(LISTENS.search(self._process.output())[1])
         return self
 
     def __exit__(self, *_: object) -> None:

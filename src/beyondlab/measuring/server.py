@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 
@@ -17,7 +18,8 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, HTTPError, RequestHandler
 
-READY = "listening on port"
+LISTENS = re.compile(r"listening on port (\d+)\.")
+"""What the server prints when it can be called. The stop at the end tells a whole port from the beginning of one."""
 
 
 class _Handler(RequestHandler):
@@ -66,7 +68,7 @@ async def serve(workers: int) -> None:
     server = HTTPServer(Application([("/work", Work, state), ("/stall", Stall, state)]))
     sockets = bind_sockets(0, "127.0.0.1")
     server.add_sockets(sockets)
-    print(READY, sockets[0].getsockname()[1], flush=True)
+    print(f"listening on port {sockets[0].getsockname()[1]}.", flush=True)
     await asyncio.Event().wait()
 
 
