@@ -21,9 +21,10 @@ def test_an_open_loop_keeps_to_its_plan_while_the_server_is_slow():
     plan = np.arange(0.0, 1.0, 0.05)
     with Server() as server:
         run = server.open_loop(plan, 0.1)
-    assert np.median(run.sent - plan) < 0.05
+    assert np.all(run.sent >= plan - 1e-3)
+    assert np.sum(run.done < run.sent[-1]) < 15, "the last is sent long before the nineteen answers that a closed loop waits for"
     assert run.response[-1] > 0.8, "twenty requests of 0.1 s that came within a second queue up"
-    assert np.all(run.served >= 0.1) and np.all(np.diff(run.done) > 0.09), "one at a time"
+    assert np.all(run.served >= 0.1) and run.done.max() - run.sent.min() >= 20 * 0.1, "one at a time"
 
 
 def test_a_closed_loop_waits_for_each_answer():
