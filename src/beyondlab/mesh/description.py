@@ -135,16 +135,15 @@ class Description:
 
 
 def shop() -> Description:
-    """The three services of the chapter: ``web`` calls ``orders`` (two versions), ``orders`` calls ``stock``."""
-    return Description(
-        (
-            Instance("web", "web"),
-            Instance("orders-v1", "orders"),
-            Instance("orders-v2", "orders", version="v2"),
-            Instance("stock-a1", "stock", zone="a"),
-            Instance("stock-a2", "stock", zone="a"),
-            Instance("stock-b1", "stock", zone="b"),
-            Instance("stock-b2", "stock", zone="b"),
-        ),
-        {"web": "orders", "orders": "stock"},
-    )
+    """The three services of the chapter: ``web`` calls ``orders`` (two versions), ``orders`` calls ``stock``.
+
+    ``stock`` has ten instances, five in zone a and five in zone b.
+    """
+    stock = [Instance(f"stock-{zone}{number}", "stock", zone=zone) for zone in "ab" for number in range(1, 6)]
+    orders = [Instance("orders-v1", "orders"), Instance("orders-v2", "orders", version="v2")]
+    return Description((Instance("web", "web"), *orders, *stock), {"web": "orders", "orders": "stock"})
+
+
+def pair() -> Description:
+    """Two services of one instance each, ``edge`` and ``backend``: the smallest mesh there is, for measuring its price."""
+    return Description((Instance("edge", "edge"), Instance("backend", "backend")), {"edge": "backend"})

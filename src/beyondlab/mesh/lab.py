@@ -8,6 +8,7 @@ iptables rules or eBPF programs divert it.
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import json
 import ssl
@@ -16,7 +17,9 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -201,14 +204,14 @@ class Sidecar:
 class Mesh:
     """The application and its sidecars. A context manager; :meth:`apply` changes what the mesh does, without a restart.
 
-    ``description`` is :func:`~beyondlab.mesh.description.shop` by default. With ``spans`` every sidecar reports spans
-    to :attr:`collector`.
+    ``description`` is :func:`~beyondlab.mesh.description.shop` by default. With ``spans`` every sidecar reports
+    the spans of sampled requests to :attr:`collector`; without ``logs`` there are no access logs.
     """
 
-    def __init__(self, description: Description | None = None, *, spans: bool = False) -> None:
+    def __init__(self, description: Description | None = None, *, spans: bool = False, logs: bool = True) -> None:
         self.description = description or shop()
         self.authority = Authority()
-        self._spans = spans
+        self._spans, self._logs = spans, logs
         self._stack = ExitStack()
         self.sidecars: dict[str, Sidecar] = {}
         self.identities: dict[str, Identity] = {}
@@ -234,7 +237,7 @@ class Mesh:
         self._reached: dict[str, int] = {}
         for service in self._callees_first():
             sidecar = Sidecar(
-                service, self.folder / service, log=self.folder / f"{service}.log",
+                service, self.folder / service, log=self.folder / f"{service}.log" if self._logs else None,
                 collector=self.collector.port if self.collector else None,
             )  # fmt: skip
             self.sidecars[service] = sidecar
@@ -271,20 +274,14 @@ class Mesh:
         if called is None:
             self._publish(sidecar, "clusters", CLUSTER, local, wait=wait)
             return
-        before = self.description.policies.get(called)
         for cluster, assigned in xds.endpoints(called, description, self._reached).items():
             self._publish(sidecar, f"endpoints-{cluster}", xds.ENDPOINT, [assigned], wait=False)
         wanted = xds.clusters(called, description, sidecar.files)
         names = {cluster["name"] for cluster in wanted}
-        old = [c for c in xds.clusters(called, self.description, sidecar.files) if c["name"] not in names] if before else []
-        if wait and (old or self.description.policy(called).split != description.policy(called).split):
-            old = [c for c in xds.clusters(called, self.description, sidecar.files) if c["name"] not in names]
-            self._publish(sidecar, "clusters", CLUSTER, [*local, *wanted, *old], wait=True)
-        else:
-            self._publish(sidecar, "clusters", CLUSTER, [*local, *wanted], wait=wait)
+        old = [c for c in xds.clusters(called, self.description, sidecar.files) if c["name"] not in names]
+        self._publish(sidecar, "clusters", CLUSTER, [*local, *wanted, *(old if wait else [])], wait=wait)
         self._publish(sidecar, f"routes-to-{called}", ROUTES, [xds.routes(called, description)], wait=wait)
-        if wait:
-            self._publish(sidecar, "clusters", CLUSTER, [*local, *wanted], wait=True)
+        self._publish(sidecar, "clusters", CLUSTER, [*local, *wanted], wait=wait)
 
     @staticmethod
     def _publish(sidecar: Sidecar, name: str, kind: str, resources: Iterable[Mapping[str, Any]], *, wait: bool) -> None:
@@ -349,12 +346,27 @@ class Mesh:
         """Where the sidecar of ``instance`` lets callers in."""
         return self._reached[instance]
 
-    def send(self, requests: int, *, clients: int = 4, during: Callable[[], Any] | None = None, rate: float | None = None,
-             **options: Any) -> Answers:  # fmt: skip
-        """Send requests to the front door: by ``clients`` in a closed loop, or at ``rate`` a second in an open one."""
-        if rate is None:
-            return load.closed_loop(self.front, requests, clients=clients, **options)
-        return load.open_loop(self.front, [i / rate for i in range(requests)], **options)
+    def send(self, requests: int, *, clients: int = 4, rate: float | None = None, via: str | None = None,
+             during: Callable[[], Any] | None = None, **options: Any) -> Answers:  # fmt: skip
+        """Send requests to the front door: by ``clients`` in a closed loop, or at ``rate`` a second in an open one.
+
+        ``via`` a service: from its sidecar's way out instead, to what that service calls. ``during`` is called while
+        requests are under way. Further ``options`` as for :func:`beyondlab.kit.load.open_loop`.
+        """
+        port = self.front if via is None else self.sidecars[via].ports["out"]
+
+        def run() -> Answers:
+            if rate is None:
+                return load.closed_loop(port, requests, clients=clients, **options)
+            return load.open_loop(port, [i / rate for i in range(requests)], **options)
+
+        if during is None:
+            return run()
+        with ThreadPoolExecutor(1) as pool:
+            answers = pool.submit(run)
+            time.sleep(0.2)
+            during()
+            return answers.result()
 
     def stat(self, service: str, name: str) -> int:
         """One of Envoy's statistics, of the sidecar of ``service``."""
@@ -362,13 +374,39 @@ class Mesh:
 
     def log(self, service: str) -> list[dict[str, Any]]:
         """The access log of a sidecar so far."""
-        file = self.folder / f"{service}.log"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return _json_lines(self.folder / f"{service}.log")
+
+    def ejections(self, service: str) -> list[Ejection]:
+        """What the sidecar of ``service`` has ejected and let back, so far, by Envoy's own event log."""
+        names = {port: name for name, port in self._reached.items()}
+        return [
+            Ejection(
+                datetime.datetime.fromisoformat(event["timestamp"]).timestamp(),
+                names[int(event["upstream_url"].rpartition(":")[2])],
+                {"EJECT": "eject", "UNEJECT": "return"}[event["action"]],
+            )
+            for event in _json_lines(self.sidecars[service].files.folder / "ejections.log")
+        ]
 
     def knock(self, instance: str, identity: Identity | None, *, method: str = "GET") -> str:
         """One request straight to the sidecar of ``instance`` by a caller who shows ``identity``: what comes of it."""
         with processes.scratch("caller-") as folder:
             return knock(self.port(instance), self.authority.client_context(identity, folder), method=method)
+
+
+@dataclass(frozen=True)
+class Ejection:
+    """What Envoy did to an instance, and when (seconds since 1970)."""
+
+    at: float
+    instance: str
+    action: str
+    """``"eject"`` or ``"return"``"""
+
+
+def _json_lines(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 LISTENER = "config.listener.v3.Listener"
@@ -420,8 +458,17 @@ def served(answers: Answers, service: str) -> dict[str, int]:
     return dict(sorted(through.items()))
 
 
-def recovered(mesh: Mesh, what: str, probe: Callable[[], bool], *, timeout: float = 10.0) -> float:
-    """Seconds until ``probe`` is true."""
+def by_host(answers: Answers) -> list[tuple[float, str, bool]]:
+    """Of answers straight from instances: when (seconds from the start), which instance, whether it failed; in order."""
+    found = []
+    for done, status, body in zip(answers.done, answers.status, answers.bodies):
+        if body.startswith(b"{"):
+            found.append((float(done), json.loads(body)["path"][0], bool(status >= 500)))
+    return sorted(found)
+
+
+def until(what: str, probe: Callable[[], bool], *, timeout: float = 10.0) -> float:
+    """Seconds until ``probe()`` is true. Raises TimeoutError, naming ``what``, after ``timeout`` seconds."""
     begin = time.perf_counter()
     processes.wait_until(probe, timeout=timeout, what=what, interval=0.02)
     return time.perf_counter() - begin

@@ -81,14 +81,10 @@ class Http(asyncio.Protocol):
     """HTTP/1.1 without a body to read beyond Content-Length, keep-alive, one request at a time on a connection."""
 
     def __init__(self, handle: Any) -> None:
-        self.handle, self.buffer, self.task = handle, b"", None
+        self.handle, self.buffer, self.task = handle, b"", None  # a server does not hear that its client gave up
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self.task is not None:
-            self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data

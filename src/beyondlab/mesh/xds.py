@@ -23,12 +23,13 @@ ENDPOINT = "config.endpoint.v3.ClusterLoadAssignment"
 
 ACCESS_LOG = {
     "start": "%START_TIME%",
-    "listener": "%ROUTE_NAME%",
+    "route": "%ROUTE_NAME%",
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "ms": "%DURATION%",
     "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
     "cluster": "%UPSTREAM_CLUSTER%",
+    "upstream": "%UPSTREAM_HOST%",
     "peer": "%DOWNSTREAM_PEER_URI_SAN%",
     "trace": "%TRACE_ID%",
 }
@@ -74,6 +75,7 @@ def bootstrap(node: str, files: Files, *, collector: int | None = None) -> dict[
     start: dict[str, Any] = {
         "node": {"id": node, "cluster": node},
         "admin": {"address": _address(0)},
+        "cluster_manager": {"outlier_detection": {"event_log_path": str(files.folder / "ejections.log")}},
         "dynamic_resources": {"lds_config": files.source("listeners"), "cds_config": files.source("clusters")},
         "layered_runtime": {"layers": [{"name": "lab", "static_layer": {
             "tracing.opentelemetry.min_flush_spans": 1, "tracing.opentelemetry.flush_interval_ms": 100,
@@ -127,7 +129,7 @@ def listener(name: str, routes: Mapping[str, Any], *, rds: str = "", port: int =
         manager["tracing"] = {"provider": {"name": "otel", "typed_config": {
             "@type": f"{_TYPE}config.trace.v3.OpenTelemetryConfig", "service_name": service or name,
             "http_service": {"http_uri": {"uri": "http://127.0.0.1/v1/traces", "cluster": "collector", "timeout": "1s"}},
-        }}, "spawn_upstream_span": True}  # fmt: skip
+        }}, "spawn_upstream_span": True, "random_sampling": {"value": 0}}  # fmt: skip
     chain: dict[str, Any] = {"filters": [{"name": "http", "typed_config": manager}]}
     if tls:
         chain["transport_socket"] = dict(tls)
@@ -172,7 +174,7 @@ def clusters(service: str, description: Description, files: Files) -> list[dict[
         cluster: dict[str, Any] = {
             "name": name, "type": "EDS", "connect_timeout": "5s", "lb_policy": policy.balancer,
             "eds_cluster_config": {"eds_config": files.source(f"endpoints-{name}")},
-            "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+            "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         }  # fmt: skip
         if policy.outliers:
             cluster["outlier_detection"] = outlier_detection(policy)
