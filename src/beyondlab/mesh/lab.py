@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import importlib.util
 import json
+import socket
 import ssl
 import sys
 import time
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from cryptography import x509
 
 from beyondlab.kit import load, processes
 from beyondlab.kit.http import Client, NoAnswer
@@ -327,10 +329,10 @@ class Mesh:
         for name in names:
             self._control("behave", {"instance": name, **how})
 
-    def seen(self) -> dict[str, int]:
-        """Instance -> requests that reached it since its behaviour was last changed."""
+    def seen(self, service: str) -> int:
+        """Requests that reached the instances of ``service`` since their behaviour was last changed."""
         found = self._control("counts")
-        return {i.name: found[i.name]["seen"] for i in self.description.instances}
+        return sum(found[instance.name]["seen"] for instance in self.description.of(service))
 
     def _control(self, what: str, document: Mapping[str, Any] | None = None) -> dict[str, Any]:
         body = None if document is None else json.dumps(document).encode()
@@ -377,17 +379,40 @@ class Mesh:
         """The access log of a sidecar so far."""
         return _json_lines(self.folder / f"{service}.log")
 
-    def ejections(self, service: str) -> list[Ejection]:
-        """What the sidecar of ``service`` has ejected and let back, so far, by Envoy's own event log."""
+    def ejections(self, service: str, least: int = 0) -> list[Ejection]:
+        """What the sidecar of ``service`` has ejected and let back, by Envoy's own event log, once ``least`` are there."""
         names = {port: name for name, port in self._reached.items()}
+        file = self.sidecars[service].files.folder / "ejections.log"
+        processes.wait_until(lambda: len(_json_lines(file)) >= least, timeout=READY_WITHIN, what=f"{least} ejections")
         return [
             Ejection(
                 datetime.datetime.fromisoformat(event["timestamp"]).timestamp(),
                 names[int(event["upstream_url"].rpartition(":")[2])],
                 {"EJECT": "eject", "UNEJECT": "return"}[event["action"]],
             )
-            for event in _json_lines(self.sidecars[service].files.folder / "ejections.log")
+            for event in _json_lines(file)
         ]
+
+    def lines(self, trace: str, least: int) -> int:
+        """Access-log lines of all sidecars that name a trace, once there are ``least``."""
+        def count() -> int:
+            return sum(line["trace"] == trace for service in self.sidecars for line in self.log(service))
+
+        processes.wait_until(lambda: count() >= least, timeout=READY_WITHIN, what=f"{least} log lines of trace {trace}")
+        return count()
+
+    def shown(self, instance: str) -> int:
+        """The serial number of the certificate that the sidecar of ``instance`` shows to a caller."""
+        with processes.scratch("caller-") as folder:
+            context = self.authority.client_context(self.authority.issue("web"), folder)
+            with socket.create_connection(("127.0.0.1", self.port(instance)), timeout=5) as plain:
+                with context.wrap_socket(plain, server_hostname="lab") as secured:
+                    return x509.load_der_x509_certificate(secured.getpeercert(binary_form=True)).serial_number
+
+    def healthy(self, caller: str, count: int) -> float:
+        """Wait until the sidecar of ``caller`` holds ``count`` called instances for healthy; the seconds it took."""
+        called = self.description.calls[caller]
+        return until(f"{count} healthy instances", lambda: self.stat(caller, f"cluster.{called}.membership_healthy") == count)
 
     def knock(self, instance: str, identity: Identity | None, *, method: str = "GET") -> str:
         """One request straight to the sidecar of ``instance`` by a caller who shows ``identity``: what comes of it."""
@@ -515,12 +540,12 @@ def tax(rates: Sequence[float] = (200, 500, 1000), seconds: float = 0.7, rounds:
             for path, port, on_the_way in ways[:: -1 if number % 2 else 1]:
                 mesh.apply(backend={"mutual_tls": path == "two with mTLS"})
                 load.closed_loop(port, 100, clients=4)
+                memory = sum(envoy.memory() for envoy in on_the_way) / 1e6
                 for rate in rates:
                     plan = np.cumsum(generator.exponential(1 / rate, int(rate * seconds)))
                     before = sum(envoy.cpu_seconds() for envoy in on_the_way)
                     answers = load.open_loop(port, plan)
                     used = sum(envoy.cpu_seconds() for envoy in on_the_way) - before
-                    memory = sum(envoy.memory() for envoy in on_the_way) / 1e6
                     kept = samples.setdefault((path, rate), [[], 0.0, 0, memory, 0])
                     kept[0] += (answers.done - answers.sent).tolist()
                     kept[1] += used

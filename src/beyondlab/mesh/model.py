@@ -277,6 +277,11 @@ class OutlierDetector:
         """The hosts that get nothing now."""
         return [name for name, host in self._hosts.items() if host.ejected is not None]
 
+    @property
+    def ejected_in_order(self) -> list[Hashable]:
+        """Every ejection so far, in its order."""
+        return [event.host for event in self.events if event.action == "eject"]
+
     def result(self, name: Hashable, failed: bool, now: float) -> None:
         """An answer of a host came at ``now``; ``failed`` says whether it was a 5xx."""
         host = self._hosts[name]

@@ -128,7 +128,7 @@ def listener(name: str, routes: Mapping[str, Any], *, rds: str = "", port: int =
     if collector:
         manager["tracing"] = {"provider": {"name": "otel", "typed_config": {
             "@type": f"{_TYPE}config.trace.v3.OpenTelemetryConfig", "service_name": service or name,
-            "http_service": {"http_uri": {"uri": "http://127.0.0.1/v1/traces", "cluster": "collector", "timeout": "1s"}},
+            "http_service": {"http_uri": {"uri": "http://127.0.0.1/v1/traces", "cluster": "collector", "timeout": "15s"}},
         }}, "spawn_upstream_span": True, "random_sampling": {"value": 0}}  # fmt: skip
     chain: dict[str, Any] = {"filters": [{"name": "http", "typed_config": manager}]}
     if tls:
