@@ -9,7 +9,6 @@ from matplotlib import pyplot as plt
 
 from beyondlab.kit.figures import Figure, bars, colour, series, style
 from beyondlab.kit.recordings import Result
-from beyondlab.mesh import tax as bills
 from beyondlab.mesh.spans import Span, depth_first, from_start
 from beyondlab.mesh.storm import Storm
 
@@ -97,26 +96,4 @@ def tolls(result: Result, paths: Sequence[str], rates: Sequence[float]) -> Figur
         f"percentile, logarithmic. Medians at {low:g} a second: {middle}. vCPU of the proxies at 1,000 requests a second: "
         f"{used}. Memory: {float(result[paths[1] + ', MB']):.0f} MB for one proxy, twice that for two.",
         caption=f"Each proxy adds its part, in time, CPU and memory. {result.label}.",
-    )
-
-
-def fleet(found: bills.Fleet) -> Figure:
-    """vCPU in use against the share of traffic that needs HTTP features: sidecars and ambient."""
-    shares = np.linspace(0, 1, 21)
-    side = bills.sidecars(found).cpu
-    mixed = [bills.ambient(bills.Fleet(found.nodes, found.pods, found.requests, share, found.waypoints)).cpu for share in shares]
-    held = bills.reserved(found).cpu
-    with style():
-        fig, axes = plt.subplots(figsize=(5.2, 2.9))
-        axes.plot(100 * shares, mixed, label="ambient", **{**series(1), "marker": ""})
-        axes.axhline(side, label="sidecars, in use", **{**series(2), "marker": ""})
-        axes.axhline(held, label="sidecars, reserved", **{**series(3), "marker": ""})
-        axes.set(xlabel="traffic that needs HTTP features, %", ylabel="vCPU", ylim=(0, 1.2 * max(side, held)), xlim=(0, 100))
-        fig.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return Figure(
-        fig,
-        name="fleet",
-        alt=f"vCPU for {found.requests:,.0f} requests a second in {found.pods:,} pods. Sidecars use {side:.1f} and reserve "
-        f"{held:.0f}; ambient uses {mixed[0]:.1f} without HTTP features and {mixed[-1]:.1f} with all traffic through waypoints.",
-        caption="The slope is the waypoint. The dotted line is what many fleets pay for: reserved for pods, not used by requests.",
     )

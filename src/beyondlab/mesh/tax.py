@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from beyondlab.kit.tables import Table, table
+from beyondlab.kit.tables import Table, quantity, table
 
 
 @dataclass(frozen=True)
@@ -89,25 +89,31 @@ def same_cpu_share(sidecar: Proxy = ISTIO["sidecar"], ztunnel: Proxy = ISTIO["zt
     return 2 * (sidecar.cpu - ztunnel.cpu) / waypoint.cpu
 
 
-def compare(fleet: Fleet, hop: float, *, library_cpu: float = 0.0) -> Table:
+def compare(fleet: Fleet, hop: float) -> Table:
     """Ways to have the mesh's features for a fleet, side by side.
 
     ``hop``: ms that a sidecar adds, measured. A ztunnel and a waypoint are taken to add as much less or more as they use
-    less or more CPU: an assumption. ``library_cpu``: vCPU at 1,000 requests a second of a client library, unmeasured.
+    less or more CPU: an assumption. Raises ValueError if ``hop`` is negative.
     """
+    if not hop >= 0:
+        raise ValueError(f"hop={hop!r}: must be at least 0 ms")
+
     def hopped(name: str) -> Proxy:
         proxy = ISTIO[name]
         return Proxy(proxy.cpu, proxy.memory, hop * proxy.cpu / ISTIO["sidecar"].cpu)
 
     l4 = Fleet(fleet.nodes, fleet.pods, fleet.requests, l7=0.0, waypoints=0)
     bills = {
-        "Sidecars": sidecars(fleet, hopped("sidecar")),
-        "Ambient, mTLS only": ambient(l4, hopped("ztunnel"), hopped("waypoint")),
+        "Sidecars, in use": sidecars(fleet, hopped("sidecar")),
+        "Sidecars, reserved by default": reserved(fleet),
+        "Ambient, mutual TLS only": ambient(l4, hopped("ztunnel"), hopped("waypoint")),
         f"Ambient, {100 * fleet.l7:.0f} % HTTP": ambient(fleet, hopped("ztunnel"), hopped("waypoint")),
-        "A library in each service": Bill(library_cpu * fleet.requests / 1000, 0.0, 0.0),
     }
-    rows = [[name, bill.cpu, bill.memory, bill.latency] for name, bill in bills.items()]
-    return table(["Way", "vCPU in use", "GB", "ms a call"], rows, align="lrrr")
+    rows = [
+        [name, quantity(bill.cpu), quantity(bill.memory), "" if math.isnan(bill.latency) else quantity(bill.latency)]
+        for name, bill in bills.items()
+    ]
+    return table(["Way", "vCPU", "GB", "ms a call"], rows, align="lrrr")
 
 
 @dataclass(frozen=True)
