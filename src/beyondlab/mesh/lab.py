@@ -555,3 +555,13 @@ def tax(rates: Sequence[float] = (200, 500, 1000), seconds: float = 0.4, rounds:
         Toll(path, rate, tuple(times), 1000 * used / count, memory, failed)
         for (path, rate), (times, used, count, memory, failed) in samples.items()
     ]
+
+
+def by_name(tolls: Sequence[Toll]) -> dict[str, float]:
+    """Tolls for a recording: "<path>, <rate>/s, p50" (ms), "…, p99" (ms), "…, vCPU", and "<path>, MB"."""
+    found = {}
+    for toll in tolls:
+        name = f"{toll.path}, {toll.rate:g}/s"
+        found |= {f"{name}, p50": toll.percentile(50), f"{name}, p99": toll.percentile(99), f"{name}, vCPU": toll.cpu}
+        found[f"{toll.path}, MB"] = toll.memory
+    return found

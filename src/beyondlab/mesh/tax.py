@@ -7,6 +7,7 @@ CPU follows requests, memory follows proxies, latency follows hops. The figures 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from beyondlab.kit.tables import Table, quantity, table
@@ -147,3 +148,17 @@ def decide(reader: Reader, hop: float) -> str:
     if 2 * hop * reader.calls > reader.budget:
         return "ambient, waypoints only where HTTP features are used: sidecars would take more time than there is"
     return "sidecars or ambient with waypoints: compare what they reserve"
+
+
+EXAMPLES = {
+    "A start-up": Reader(6, 1, 3, 20, needs_identity=False, needs_http=True, platform_people=0.5),
+    "A bank": Reader(200, 5, 8, 30, needs_identity=True, needs_http=False, platform_people=6),
+    "A marketplace": Reader(300, 4, 12, 60, needs_identity=True, needs_http=True, platform_people=8),
+    "A trading desk": Reader(40, 2, 10, 2, needs_identity=True, needs_http=True, platform_people=3),
+}
+"""Four situations, made up."""
+
+
+def decisions(readers: Mapping[str, Reader], hop: float) -> Table:
+    """What fits each of ``readers``; ``hop`` is the ms that a sidecar adds."""
+    return table(["Who", f"What fits, at {hop:g} ms a hop"], [[name, decide(reader, hop)] for name, reader in readers.items()])
