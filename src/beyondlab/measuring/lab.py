@@ -11,7 +11,6 @@ import importlib.util
 import json
 import math
 import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from tornado.httpclient import AsyncHTTPClient
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from beyondlab.kit import processes
+from beyondlab.kit import load, processes
 from beyondlab.kit.recordings import Lab
 from beyondlab.measuring.server import LISTENS
 
@@ -112,11 +111,7 @@ class Server:
         plan, seconds = _plan(arrivals, service)
 
         async def send(one: Callable[[int], Awaitable[None]], wait_for: Callable[[float], Awaitable[None]]) -> None:
-            async def later(index: int) -> None:
-                await wait_for(plan[index])
-                await one(index)
-
-            await asyncio.gather(*map(later, range(plan.size)))
+            await load.at_each(plan, one, wait_for)
 
         return self._run(plan, seconds, stall, send)
 
@@ -159,30 +154,13 @@ class Server:
             finally:
                 client.close()
 
-        _in_a_thread(drive)
+        load.in_a_thread(drive)
         return Run(plan, *columns)
 
 
 async def _fetch(client: AsyncHTTPClient, url: str) -> dict[str, float]:
     response = await client.fetch(url, connect_timeout=LONGEST, request_timeout=LONGEST)
     return json.loads(response.body)
-
-
-def _in_a_thread(work: Callable[[], Awaitable[None]]) -> None:
-    """Run a coroutine function in a thread with its own event loop: the notebook's own is busy with the notebook."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            asyncio.run(work())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="load", daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def _plan(arrivals: ArrayLike, service: ArrayLike) -> tuple[Array, Array]:
