@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Sequence
@@ -25,9 +26,10 @@ from typing import Any
 
 import yaml
 
-from beyondlab.fleets import controllers, fleet_crds
+from beyondlab.fleets import controllers, fleet_crds, lease
 from beyondlab.fleets.client import ApiError, Client, Object, Unreachable
 from beyondlab.fleets.kubelet import Kubelet
+from beyondlab.fleets.lease import Entry, Times
 from beyondlab.fleets.links import Link
 from beyondlab.kit import processes
 from beyondlab.kit.processes import NotReady, Process, ProcessExited, wait_until
@@ -274,38 +276,51 @@ class Fleet:
         self.stop()
 
     def start(self) -> Fleet:
+        """Start everything, unless it runs already: the hub first, then the operator and the other clusters at once."""
+        if self.clusters:
+            return self
         try:
             self.clusters = {name: Cluster(name, labels=member.labels) for name, member in self.members.items()}
             for cluster in self.clusters.values():
                 self._stack.callback(cluster.stop)
-            with ThreadPoolExecutor(len(self.clusters)) as pool:
-                list(pool.map(Cluster.start, self.clusters.values()))
-            self.hub = list(self.clusters.values())[-1]
-            for name, cluster in self.clusters.items():
-                self.links[name] = self._stack.enter_context(Link(cluster.port))
+            *others, self.hub = self.clusters.values()
+            self.hub.start()
             for crd in fleet_crds.DEFINITIONS:
                 self.hub.client.create("customresourcedefinitions", crd)
-            for member in self.members.values():
-                spec = {"server": self.links[member.name].url, "room": member.room, "cost": member.cost, "latency": member.latency}
-                self.hub.client.create(fleet_crds.CLUSTERS, {"metadata": {"name": member.name, "labels": member.labels}, "spec": spec})
-            self._start_operator()
+            with ThreadPoolExecutor(len(self.clusters)) as pool:
+                operator = pool.submit(self._start_operator)
+                list(pool.map(Cluster.start, others))
+                for member in self.members.values():
+                    self._join(member)
+                operator.result()
         except BaseException:
             self.stop()
             raise
         return self
 
+    def stop(self) -> None:
+        """Stop everything. May be called twice."""
+        self._stack.close()
+        self.clusters, self.links = {}, {}
+
+    def _join(self, member: Member) -> None:
+        link = self.links[member.name] = self._stack.enter_context(Link(self.clusters[member.name].port))
+        spec = {"server": link.url, "room": member.room, "cost": member.cost, "latency": member.latency}
+        self.hub.client.create(fleet_crds.CLUSTERS, {"metadata": {"name": member.name, "labels": member.labels}, "spec": spec})
+
+    def _all_seen(self) -> bool:
+        found = self.hub.client.list(fleet_crds.CLUSTERS)
+        return len(found) == len(self.members) and all((each.get("status") or {}).get("ready") for each in found)
+
     def _start_operator(self) -> None:
         script = Path(__file__).with_name("fleet_operator.py")
         self.operator = Process(
-            [sys.executable, "-m", "kopf", "run", str(script), "--standalone", "--all-namespaces", "--log-format", "plain"],
-            name="kopf operator", timeout=60.0, ready=lambda _: all(self.seen_ready(name) for name in self.clusters),
+            [sys.executable, "-m", "kopf", "run", str(script), "--standalone", "--all-namespaces", "--quiet"],
+            name="kopf operator", timeout=60.0, ready=lambda _: self._all_seen(),
             env={"KUBECONFIG": str(self.hub.kubeconfig()), "FLEET_HUB": self.hub.url, "FLEET_THRESHOLD": str(self.threshold), "HOME": str(self.hub.folder)},
         )  # fmt: skip
         self._stack.callback(self.operator.stop)
         self.operator.start()
-
-    def stop(self) -> None:
-        self._stack.close()
 
     def seen_ready(self, name: str) -> bool:
         """Whether the operator thinks that a cluster is there."""
@@ -331,10 +346,152 @@ class Fleet:
         """Cluster -> processes of pods, counted on the nodes."""
         return {name: cluster.running() for name, cluster in self.clusters.items()}
 
-    def until(self, probe: Any, what: str, timeout: float = 30.0) -> float:
-        """Wait for ``probe()``; the moment at which it was true (``time.monotonic()``)."""
+    def ready(self, name: str, *, without: str = "") -> int:
+        """Ready pods of a workload in all clusters whose API answers, ``without`` one of them."""
+        return sum(cluster.ready(name) for place, cluster in self.clusters.items() if place != without)
+
+    def wait(self, probe: Any, what: str, timeout: float = 30.0) -> float:
+        """Wait for ``probe()`` to be true; the moment it was, as ``time.monotonic()``."""
         wait_until(probe, timeout=timeout, what=what, interval=0.02)
         return time.monotonic()
 
+    def settle(self, name: str, placement: dict[str, int]) -> None:
+        """Wait until a workload is placed so and every replica of it is ready, and no other process runs."""
 
-__all__ = ["Cluster", "Fleet", "Member", "MEMBERS", "NotReady", "deployment", "lab", "missing", "template"]
+        def there() -> bool:
+            return self.placement(name) == placement and all(c.ready(name) == placement.get(n, 0) == c.running() for n, c in self.clusters.items())
+
+        self.wait(there, f"{name} to run as {placement}")
+
+    def remove(self, name: str) -> None:
+        """Delete a workload everywhere and wait until its processes are gone."""
+        self.deploy(name, 0, {})
+        self.wait(lambda: not self.placement(name) and not any(self.running().values()), f"{name} to be gone")
+        self.hub.client.delete(fleet_crds.WORKLOADS, name, "default")
+
+
+@dataclass
+class Loss:
+    """What losing a cluster and getting it back took: seconds, and processes of pods by cluster.
+
+    ``seen``: until the operator counted it as lost; ``recovered``: until all replicas were ready elsewhere; ``cleared``:
+    from the return of its API until the surplus was gone; ``rebalanced``: from the request until the first placement ran.
+    """
+
+    before: dict[str, int]
+    seen: float = 0.0
+    recovered: float = 0.0
+    during: dict[str, int] = field(default_factory=dict)
+    cleared: float = 0.0
+    after: dict[str, int] = field(default_factory=dict)
+    rebalanced: float = 0.0
+    series: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+    marks: dict[str, float] = field(default_factory=dict)
+
+
+def lose_and_regain(fleet: Fleet, name: str, victim: str) -> Loss:
+    """Kill API server and etcd of ``victim``, wait for the workload to recover, bring them back, ask for a rebalance."""
+    replicas = sum(fleet.placement(name).values())
+    first, cluster = fleet.placement(name), fleet.clusters[victim]
+    loss = Loss(fleet.running())
+    with Sampler(fleet) as sampler:
+        time.sleep(0.3)
+        killed = time.monotonic()
+        cluster.kill()
+        loss.seen = fleet.wait(lambda: not fleet.seen_ready(victim), f"{victim} to be missed") - killed
+        loss.recovered = fleet.wait(lambda: fleet.ready(name, without=victim) == replicas, f"{name} to recover") - killed
+        loss.during = fleet.running()
+        time.sleep(0.3)
+        cluster.bring_back()
+        back = time.monotonic()
+        loss.cleared = fleet.wait(lambda: fleet.running()[victim] == 0, "the surplus to be gone") - back
+        loss.after = fleet.running()
+        asked = time.monotonic()
+        fleet.rebalance(name)
+        fleet.settle(name, first)
+        loss.rebalanced = time.monotonic() - asked
+        time.sleep(0.2)
+    origin = sampler.begin
+    loss.marks = {"killed": killed - origin, "back": back - origin, "rebalance": asked - origin}
+    loss.series = sampler.series
+    return loss
+
+
+class Sampler:
+    """Counts the processes of pods in every cluster 20 times a second while its ``with`` block runs."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet, self.series, self.begin = fleet, [], 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+
+    def __enter__(self) -> Sampler:
+        self.begin = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=3.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.series.append((round(time.monotonic() - self.begin, 3), self.fleet.running()))
+            self._stop.wait(0.05)
+
+
+LEASE = Times(duration=1.2, deadline=0.7, retry=0.15)
+"""client-go's 15, 10 and 2 seconds, about 13 times faster."""
+
+
+def split_brain(hub: Cluster, *, with_lease: bool, cut: float = 2.2, threshold: float = 0.8) -> list[Entry]:
+    """Two clouds, one writer wanted. The link between cloud A and the hub is cut for ``cut`` seconds; who wrote when?
+
+    With a lease on the hub both run, and the lease decides. Without, the fleet starts the one in cloud B after it has not
+    heard from cloud A for ``threshold`` seconds, and stops it when cloud A is back. Times are relative to the cut.
+    """
+    with ExitStack() as stack:
+        ledger = stack.enter_context(processes.scratch("ledger-")) / "ledger"
+        ledger.touch()
+        links = [stack.enter_context(Link(hub.port)) for _ in range(2)]
+
+        def writer(name: str, link: Link) -> Process:
+            argv = [sys.executable, "-m", "beyondlab.fleets.writer", "--ledger", str(ledger), "--name", name]
+            if with_lease:
+                argv += ["--server", link.url, "--times", str(LEASE.duration), str(LEASE.deadline), str(LEASE.retry)]
+            process = Process(argv, name=name, stop_timeout=0.5)
+            stack.callback(process.stop)
+            return process
+
+        def wrote(name: str) -> bool:
+            return name in ledger.read_text()
+
+        if with_lease:
+            try:
+                hub.client.delete("leases", "ledger", "default")
+            except ApiError:
+                pass
+        a, b = writer("cloud-a", links[0]), writer("cloud-b", links[1])
+        a.start()
+        wait_until(lambda: wrote("cloud-a"), timeout=20, what="the writer in cloud A")
+        if with_lease:
+            b.start()
+            time.sleep(0.6)
+        begin = time.monotonic()
+        links[0].cut()
+        if not with_lease:
+            time.sleep(threshold)
+            b.start()
+        wait_until(lambda: wrote("cloud-b"), timeout=20, what="the writer in cloud B")
+        time.sleep(max(0.3, begin + cut - time.monotonic()))
+        links[0].heal()
+        if not with_lease:
+            b.stop()
+        time.sleep(0.5)
+        a.stop()
+        b.stop()
+        return [Entry(entry.time - begin, entry.writer, entry.token) for entry in lease.parse(ledger.read_text().splitlines())]
+
+
+__all__ = ["Cluster", "Fleet", "LEASE", "Loss", "MEMBERS", "Member", "NotReady", "Sampler", "deployment", "lab", "lose_and_regain",
+           "missing", "split_brain", "template"]  # fmt: skip
