@@ -229,9 +229,10 @@ def server_side_apply(
     merged = _merge(copy.deepcopy(dict(live)), config, schema, ())
     before = ownership.sets.get(key, set())
     theirs = ownership.others(key)
-    for path in sorted(before - wanted.keys(), key=len, reverse=True):
-        if not any(each[: len(path)] == path for each in theirs):
-            _remove(merged, path)
+    given_up = {path for path in before - wanted.keys() if not any(each[: len(path)] == path for each in theirs)}
+    for path in sorted(given_up, key=len):
+        if not any(path[:length] in given_up for length in range(1, len(path))):
+            _remove(merged, path, keep=wanted.keys() | theirs)
     if before != set(wanted) or conflicts:
         ownership.times.pop(key, None)
     ownership.sets[key] = set(wanted)
@@ -266,15 +267,16 @@ def _merge(live: Any, config: Any, schema: Schema, names: tuple[str, ...]) -> An
     return config
 
 
-def _remove(node: Any, path: Path) -> None:
-    """Take out one path, and the objects and lists that it leaves empty."""
+def _remove(node: Any, path: Path, *, keep: set[Path], above: Path = ()) -> None:
+    """Take out one path, and the objects and lists that it leaves empty, unless somebody wants them to be there."""
     (kind, value), *rest = path
+    here = (*above, path[0])
     if kind == "f":
         if not isinstance(node, dict) or value not in node:
             return
         if rest:
-            _remove(node[value], tuple(rest))
-            if node[value] in ({}, []):
+            _remove(node[value], tuple(rest), keep=keep, above=here)
+            if node[value] in ({}, []) and here not in keep:
                 del node[value]
         else:
             del node[value]
@@ -282,6 +284,6 @@ def _remove(node: Any, path: Path) -> None:
         for item in list(node):
             same = item == value if kind == "v" else all(item.get(k, _DEFAULTS.get(k)) == v for k, v in value)
             if same and rest:
-                _remove(item, tuple(rest))
+                _remove(item, tuple(rest), keep=keep, above=here)
             elif same:
                 node.remove(item)
