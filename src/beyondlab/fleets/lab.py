@@ -217,6 +217,10 @@ class Cluster:
             raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
         return (done.stdout + done.stderr).strip()
 
+    def wait_ready(self, name: str, replicas: int) -> None:
+        """Wait until so many pods of a Deployment are ready, and no more processes run."""
+        wait_until(lambda: self.ready(name) == replicas == self.running(), timeout=30, what=f"{replicas} ready pods of {name}", interval=0.02)
+
     def kubeconfig(self) -> Path:
         """A kubeconfig file for this cluster."""
         path = self.folder / "kubeconfig"
@@ -335,9 +339,12 @@ class Fleet:
                  "spec": {"replicas": replicas, "policy": policy, "template": template(name, command)}}  # fmt: skip
         self.hub.client.apply(fleet_crds.WORKLOADS, value, manager="course", namespace="default", force=True)
 
-    def rebalance(self, name: str) -> None:
-        """Ask for a placement from scratch."""
-        self.hub.client.patch(fleet_crds.WORKLOADS, name, {"spec": {"rebalance": str(time.monotonic())}}, "default")
+    def rebalance(self, name: str) -> dict[str, int]:
+        """Ask for a placement from scratch, and wait until the operator has made it: cluster -> replicas."""
+        token = str(time.monotonic())
+        self.hub.client.patch(fleet_crds.WORKLOADS, name, {"spec": {"rebalance": token}}, "default")
+        self.wait(lambda: self.status(name).get("rebalanced") == token, f"{name} to be placed afresh")
+        return self.placement(name)
 
     def status(self, name: str) -> Object:
         return self.hub.client.get(fleet_crds.WORKLOADS, name, "default").get("status") or {}
@@ -371,6 +378,45 @@ class Fleet:
         self.deploy(name, 0, {})
         self.wait(lambda: not self.placement(name) and not any(self.running().values()), f"{name} to be gone")
         self.hub.client.delete(fleet_crds.WORKLOADS, name, "default")
+
+
+def scale_with_losses(cluster: Cluster, wishes: Sequence[int], *, lose: float, relist: float = 1.0) -> dict[str, Any]:
+    """Scale a Deployment to each of ``wishes`` while the controllers lose that share of their events.
+
+    Seconds until each wish is fulfilled, and the events lost and seen. Everything is looked at again every ``relist`` seconds.
+    """
+    before = [(one.lose, one.relist) for one in cluster.controllers]
+    lost, seen = sum(one.lost for one in cluster.controllers), sum(one.seen for one in cluster.controllers)
+    for one in cluster.controllers:
+        one.lose, one.relist = lose, relist
+    took = []
+    try:
+        for replicas in wishes:
+            begin = time.monotonic()
+            cluster.client.apply("deployments", deployment("lossy", replicas), manager="course", namespace="default")
+            cluster.wait_ready("lossy", replicas)
+            took.append(time.monotonic() - begin)
+    finally:
+        for one, (share, seconds) in zip(cluster.controllers, before):
+            one.lose, one.relist = share, seconds
+    lost, seen = sum(one.lost for one in cluster.controllers) - lost, sum(one.seen for one in cluster.controllers) - seen
+    cluster.client.delete("deployments", "lossy", "default")
+    wait_until(lambda: cluster.running() == 0, timeout=30, what="the Deployment to be gone")
+    return {"took": took, "lost": lost, "seen": seen}
+
+
+def by_two_managers(cluster: Cluster, name: str = "owned") -> dict[str, str]:
+    """Server-side apply by two field managers that disagree, with the real kubectl: what it says."""
+
+    def apply(manager: str, replicas: int, *more: str) -> str:
+        arguments = ("apply", "--server-side", f"--field-manager={manager}", *more, "-f", "-")
+        return cluster.kubectl(*arguments, stdin=deployment(name, replicas), check=False).splitlines()[0]
+
+    said = {"gitops applies 2": apply("gitops", 2), "you apply 5": apply("you", 5), "you apply 5 by force": apply("you", 5, "--force-conflicts"),
+            "gitops applies 2 again": apply("gitops", 2)}  # fmt: skip
+    cluster.client.delete("deployments", name, "default")
+    wait_until(lambda: cluster.running() == 0, timeout=30, what="the Deployment to be gone")
+    return said
 
 
 @dataclass
@@ -496,5 +542,5 @@ def split_brain(hub: Cluster, *, with_lease: bool, cut: float = 2.2, threshold: 
         return [Entry(entry.time - begin, entry.writer, entry.token) for entry in lease.parse(ledger.read_text().splitlines())]
 
 
-__all__ = ["Cluster", "Fleet", "LEASE", "Loss", "MEMBERS", "Member", "NotReady", "Sampler", "deployment", "lab", "lose_and_regain",
-           "missing", "split_brain", "template"]  # fmt: skip
+__all__ = ["Cluster", "Fleet", "LEASE", "Loss", "MEMBERS", "Member", "NotReady", "Sampler", "by_two_managers", "deployment", "lab",
+           "lose_and_regain", "missing", "scale_with_losses", "split_brain", "template"]  # fmt: skip
