@@ -27,10 +27,15 @@ def reconcile(wanted, running):
     return wanted - running, running - wanted
 
 
+def fence(writes):
+    return [write for i, write in enumerate(writes) if any(other[2] > write[2] for other in writes[:i])]
+
+
 RIGHT = [
     (e.check_capacity, 400 / 3), (e.check_next_cluster, next_cluster), (e.check_desired, desired), (e.check_reconcile, reconcile),
     (e.check_policy, {"ledger": {"affinity": {"data": "stays"}}, "web": {"objective": "cost", "at_least": 2}}),
     (e.check_lease, {"duration": 8, "deadline": 6, "retry": 1}), (e.check_flapping, "gitops"), (e.check_common, 0.5),
+    (e.check_fence, fence),
 ]  # fmt: skip
 
 
@@ -58,6 +63,7 @@ def test_open(check, capsys):
     (e.check_lease, {"duration": 15, "deadline": 10, "retry": 2}, "Too slow"), (e.check_lease, {"duration": 8, "deadline": 4, "retry": 2}, "nervous"),
     (e.check_lease, {"duration": 8, "deadline": 7.5, "retry": 1}, "Too tight"), (e.check_lease, {"duration": 1, "deadline": 2, "retry": 1}, "Not yet"),
     (e.check_flapping, "autoscaler", "steady"), (e.check_flapping, "nobody", "not one of the options"), (e.check_common, 50, "per cent"),
+    (e.check_fence, lambda writes: [w for w in writes if w[2] < writes[-1][2]], "wanted"), (e.check_fence, lambda writes: None, "returned nothing"),
 ])  # fmt: skip
 def test_wrong(check, answer, said, capsys):
     assert not check(answer)

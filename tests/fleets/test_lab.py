@@ -172,6 +172,7 @@ def test_a_fleet_loses_a_cluster_and_gets_it_back():
         assert loss.after == {"cloud-a": 0, "cloud-b": 4, "on-premises": 2}, "and do not come back by themselves"
         assert fleet.running() == loss.before
         assert 0.3 < loss.seen < loss.recovered
+        assert min(sum(counts.values()) for _, counts in loss.series) >= 6, "replicas that move are started before the old ones stop"
         fleet.deploy("web", 6, {"affinity": {"data": "stays"}})
         fleet.rebalance("web")
         fleet.settle("web", {"on-premises": 6})

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from beyondlab.fleets import division, propagation
-from beyondlab.fleets.lease import Times
+from beyondlab.fleets.lease import Entry, Times, rejected_by_fence
 from beyondlab.kit.exercises import Verdict, check_choice, check_function, check_number, verdict
 
 
@@ -158,4 +158,20 @@ def check_common(share: float | None) -> Verdict:
         share, high, rtol=0.01,
         mistakes=[(50.0, "That is in per cent; a share lies between 0 and 1."), (0.25, "Half of the outages may be shared before half of the loss is.")],
         hint="Both down: β·u + ((1−β)·u)². The second term is tiny, for u is about 0.0009.",
+    )  # fmt: skip
+
+
+def check_fence(function: Callable[..., Any] | None) -> Verdict:
+    """Exercise 9: of writes (time, writer, token) in the order of their arrival, those that a fence refuses."""
+
+    def reference(writes: list[tuple[float, str, int]]) -> list[tuple[float, str, int]]:
+        return [(each.time, each.writer, each.token) for each in rejected_by_fence([Entry(*write) for write in writes])]
+
+    cases = [
+        [(0.0, "a", 3), (0.1, "a", 3), (0.2, "b", 4), (0.3, "a", 3), (0.4, "b", 4)], [(0.0, "a", 0), (0.1, "b", 1), (0.2, "c", 2), (0.3, "b", 1), (0.4, "c", 2)],
+        [(0.0, "a", 1)], [], [(0.0, "a", 5), (0.1, "b", 4), (0.2, "c", 6), (0.3, "a", 5)],
+    ]  # fmt: skip
+    return check_function(
+        function, [(case,) for case in cases], reference=reference,
+        hint="Remember the highest token seen so far. What comes with a lower one is refused.",
     )  # fmt: skip

@@ -64,10 +64,10 @@ def loss(series_: Sequence[tuple[float, Mapping[str, int]]], marks: Mapping[str,
         axes.step(times, total, where="post", color=colour("muted"), linewidth=3.0, alpha=0.45, label="all")
         for number, name in enumerate(names, 1):
             axes.step(times, [counts[name] for _, counts in series_], where="post", **{**series(number), "marker": ""}, label=name)
-        for text, at in marks.items():
+        for place, (text, at) in enumerate(marks.items()):
             axes.axvline(at, color=colour("ink"), linewidth=0.9, linestyle=(0, (1, 2)))
-            axes.annotate(text, (at, max(total) + 0.35), xytext=(2, 0), textcoords="offset points", fontsize=9)
-        axes.set(xlabel="seconds", ylabel="processes of pods", ylim=(-0.3, max(total) + 1.2), yticks=range(0, max(total) + 1, 3))
+            axes.annotate(text, (at, max(total) + 0.3 + 0.75 * (place % 2)), xytext=(2, 0), textcoords="offset points", fontsize=9)
+        axes.set(xlabel="seconds", ylabel="processes of pods", ylim=(-0.3, max(total) + 1.9), yticks=range(0, max(total) + 1, 3))
         fig.legend(loc="outside upper center", ncols=2, columnspacing=1.2)
     return Figure(
         fig,

@@ -22,8 +22,12 @@ THRESHOLD = float(os.environ.get("FLEET_THRESHOLD", "30"))
 EVERY = 0.2
 """Seconds between two rounds of a loop."""
 
+GRACE = 20.0
+"""Seconds for which replicas that have no place any more wait for the new ones to be ready. Karmada: 10 minutes."""
+
 hub = Client(os.environ.get("FLEET_HUB", "http://127.0.0.1:8001"), agent="fleet")
 heard: dict[str, float] = {}
+decided: dict[tuple[str, str], float] = {}
 
 
 @kopf.on.login()
@@ -60,39 +64,63 @@ def place(name: str, namespace: str, spec: Any, status: Any, patch: Any, **_: An
         patch.status["message"] = str(error)
         return
     if after != before:
+        decided[namespace, name] = time.monotonic()
         patch.status["placement"] = after | {gone: None for gone in before if gone not in after}
         patch.status["message"] = f"{propagation.moved(before, after)} replicas start elsewhere"
     if fresh:
         patch.status["rebalanced"] = spec.get("rebalance")
-    running = {}
-    for member, cluster in members.items():
-        if cluster.get("status", {}).get("ready"):
-            try:
-                running[member] = push(cluster["spec"]["server"], name, namespace, spec["template"], after.get(member, 0))
-            except (ApiError, Unreachable):
-                continue
+    waited = time.monotonic() - decided.setdefault((namespace, name), time.monotonic())
+    servers = {member: cluster["spec"]["server"] for member, cluster in members.items() if cluster.get("status", {}).get("ready")}
+    running = push(servers, name, namespace, spec["template"], after, patient=waited < GRACE)
     if running != (status.get("running") or {}):
         patch.status["running"] = running | {gone: None for gone in status.get("running") or {} if gone not in running}
 
 
-def push(server: str, name: str, namespace: str, template: Any, replicas: int) -> int:
-    """Make one member's Deployment so, by server-side apply; how many of its replicas are ready."""
-    member = Client(server, agent="fleet", timeout=1.0)
+def push(servers: dict[str, str], name: str, namespace: str, template: Any, placed: dict[str, int], *, patient: bool) -> dict[str, int]:
+    """Make the members' Deployments so: first what grows, and what shrinks when that is ready. Member -> ready replicas.
+
+    Who is not reached is left out, and its turn comes again.
+    """
+    ready, shrinks = {}, []
+    for member, server in servers.items():
+        try:
+            found = find(server, name, namespace)
+            wanted, there = placed.get(member, 0), found["spec"]["replicas"] if found else 0
+            if wanted > there:
+                found = apply(server, name, namespace, template, wanted)
+            elif wanted < there and found["metadata"].get("labels", {}).get("managed-by") == "fleet":
+                shrinks.append(member)
+            ready[member] = ((found or {}).get("status") or {}).get("readyReplicas", 0)
+        except (ApiError, Unreachable):
+            continue
+    if patient and any(ready.get(member, 0) < placed.get(member, 0) for member in servers):
+        return ready
+    for member in shrinks:
+        try:
+            if placed.get(member, 0):
+                apply(servers[member], name, namespace, template, placed[member])
+            else:
+                Client(servers[member], agent="fleet", timeout=1.0).delete("deployments", name, namespace)
+        except (ApiError, Unreachable):
+            continue
+    return ready
+
+
+def find(server: str, name: str, namespace: str) -> Any:
+    """A member's Deployment, or None."""
     try:
-        found = member.get("deployments", name, namespace)
+        return Client(server, agent="fleet", timeout=1.0).get("deployments", name, namespace)
     except ApiError as error:
-        if error.code != 404:
-            raise
-        found = None
-    if not replicas:
-        if found is not None and found["metadata"].get("labels", {}).get("managed-by") == "fleet":
-            member.delete("deployments", name, namespace)
-        return 0
-    if found is None or found["spec"]["replicas"] != replicas:
-        wanted = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"managed-by": "fleet"}},
-                  "spec": {"replicas": replicas, "selector": {"matchLabels": dict(template["metadata"]["labels"])}, "template": dict(template)}}  # fmt: skip
-        found = member.apply("deployments", wanted, manager="fleet", force=True, namespace=namespace)
-    return (found.get("status") or {}).get("readyReplicas", 0)
+        if error.code == 404:
+            return None
+        raise
+
+
+def apply(server: str, name: str, namespace: str, template: Any, replicas: int) -> Any:
+    """Server-side apply of a member's Deployment."""
+    wanted = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"managed-by": "fleet"}},
+              "spec": {"replicas": replicas, "selector": {"matchLabels": dict(template["metadata"]["labels"])}, "template": dict(template)}}  # fmt: skip
+    return Client(server, agent="fleet", timeout=1.0).apply("deployments", wanted, manager="fleet", force=True, namespace=namespace)
 
 
 def as_cluster(value: Any) -> propagation.Cluster:

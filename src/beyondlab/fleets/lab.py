@@ -32,7 +32,7 @@ from beyondlab.fleets.kubelet import Kubelet
 from beyondlab.fleets.lease import Entry, Times
 from beyondlab.fleets.links import Link
 from beyondlab.kit import processes
-from beyondlab.kit.processes import NotReady, Process, ProcessExited, wait_until
+from beyondlab.kit.processes import Process, ProcessExited, wait_until
 from beyondlab.kit.recordings import Lab
 
 
@@ -542,5 +542,5 @@ def split_brain(hub: Cluster, *, with_lease: bool, cut: float = 2.2, threshold: 
         return [Entry(entry.time - begin, entry.writer, entry.token) for entry in lease.parse(ledger.read_text().splitlines())]
 
 
-__all__ = ["Cluster", "Fleet", "LEASE", "Loss", "MEMBERS", "Member", "NotReady", "Sampler", "by_two_managers", "deployment", "lab",
+__all__ = ["Cluster", "Fleet", "LEASE", "Loss", "MEMBERS", "Member", "Sampler", "by_two_managers", "deployment", "lab",
            "lose_and_regain", "missing", "scale_with_losses", "split_brain", "template"]  # fmt: skip
