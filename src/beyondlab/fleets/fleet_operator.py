@@ -39,6 +39,7 @@ def login(**context: Any) -> Any:
 def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.enabled = False
     settings.watching.connect_timeout = 2
+    settings.background.cancellation_polling = EVERY  # a deleted object waits for its timer to end; kopf looks every 60 s
 
 
 @kopf.timer(GROUP, VERSION, "clusters", interval=EVERY, sharp=True)

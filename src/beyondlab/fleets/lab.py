@@ -374,10 +374,11 @@ class Fleet:
         self.wait(there, f"{name} to run as {placement}")
 
     def remove(self, name: str) -> None:
-        """Delete a workload everywhere and wait until its processes are gone."""
+        """Delete a workload everywhere and wait until its processes are gone, and kopf's finaliser with them."""
         self.deploy(name, 0, {})
-        self.wait(lambda: not self.placement(name) and not any(self.running().values()), f"{name} to be gone")
+        self.wait(lambda: not self.placement(name) and not any(self.running().values()), f"the processes of {name} to be gone")
         self.hub.client.delete(fleet_crds.WORKLOADS, name, "default")
+        self.wait(lambda: not self.hub.client.list(fleet_crds.WORKLOADS, "default", fields=f"metadata.name={name}"), f"{name} to be gone")
 
 
 def scale_with_losses(cluster: Cluster, wishes: Sequence[int], *, lose: float, relist: float = 1.0) -> dict[str, Any]:

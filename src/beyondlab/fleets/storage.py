@@ -150,7 +150,7 @@ class Store:
                 if since < self.oldest:
                     raise errors.expired(since, self.oldest)
                 fresh = [change for change in self._window if change.revision > since]
-                reached, since = since, self.revision
+                reached, since = since, max(since, self.revision)
             for change in fresh:
                 if change.key.startswith(prefix) and (event := _event(change, select)):
                     yield event
