@@ -7,6 +7,7 @@ API server. Environment: ``FLEET_HUB`` the hub's URL, ``FLEET_THRESHOLD`` second
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from typing import Any
@@ -24,6 +25,12 @@ EVERY = 0.2
 
 GRACE = 20.0
 """Seconds for which replicas that have no place any more wait for the new ones to be ready. Karmada: 10 minutes."""
+
+@functools.cache
+def client(server: str) -> Client:
+    """One client a server, so that connections are kept."""
+    return Client(server, agent="fleet", timeout=1.0)
+
 
 hub = Client(os.environ.get("FLEET_HUB", "http://127.0.0.1:8001"), agent="fleet")
 heard: dict[str, float] = {}
@@ -46,7 +53,7 @@ def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
 def probe(name: str, spec: Any, status: Any, patch: Any, **_: Any) -> None:
     """Ready, or silent for too long."""
     now = time.monotonic()
-    if Client(spec["server"]).ready(timeout=0.3):
+    if client(spec["server"]).ready(timeout=0.3):
         heard[name] = now
     ready = now - heard.setdefault(name, now) < THRESHOLD
     if status.get("ready") != ready:
@@ -101,7 +108,7 @@ def push(servers: dict[str, str], name: str, namespace: str, template: Any, plac
             if placed.get(member, 0):
                 apply(servers[member], name, namespace, template, placed[member])
             else:
-                Client(servers[member], agent="fleet", timeout=1.0).delete("deployments", name, namespace)
+                client(servers[member]).delete("deployments", name, namespace)
         except (ApiError, Unreachable):
             continue
     return ready
@@ -110,7 +117,7 @@ def push(servers: dict[str, str], name: str, namespace: str, template: Any, plac
 def find(server: str, name: str, namespace: str) -> Any:
     """A member's Deployment, or None."""
     try:
-        return Client(server, agent="fleet", timeout=1.0).get("deployments", name, namespace)
+        return client(server).get("deployments", name, namespace)
     except ApiError as error:
         if error.code == 404:
             return None
@@ -121,7 +128,7 @@ def apply(server: str, name: str, namespace: str, template: Any, replicas: int) 
     """Server-side apply of a member's Deployment."""
     wanted = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"managed-by": "fleet"}},
               "spec": {"replicas": replicas, "selector": {"matchLabels": dict(template["metadata"]["labels"])}, "template": dict(template)}}  # fmt: skip
-    return Client(server, agent="fleet", timeout=1.0).apply("deployments", wanted, manager="fleet", force=True, namespace=namespace)
+    return client(server).apply("deployments", wanted, manager="fleet", force=True, namespace=namespace)
 
 
 def as_cluster(value: Any) -> propagation.Cluster:

@@ -219,7 +219,7 @@ class Cluster:
 
     def wait_ready(self, name: str, replicas: int) -> None:
         """Wait until so many pods of a Deployment are ready, and no more processes run."""
-        wait_until(lambda: self.ready(name) == replicas == self.running(), timeout=30, what=f"{replicas} ready pods of {name}", interval=0.02)
+        wait_until(lambda: self.ready(name) == replicas == self.running(), timeout=30, what=f"{replicas} ready pods of {name}", interval=0.05)
 
     def kubeconfig(self) -> Path:
         """A kubeconfig file for this cluster."""
@@ -316,6 +316,7 @@ class Fleet:
         self.hub.client.create(fleet_crds.CLUSTERS, {"metadata": {"name": member.name, "labels": member.labels}, "spec": spec})
 
     def _all_seen(self) -> bool:
+        time.sleep(0.1)
         found = self.hub.client.list(fleet_crds.CLUSTERS)
         return len(found) == len(self.members) and all((each.get("status") or {}).get("ready") for each in found)
 
@@ -362,7 +363,7 @@ class Fleet:
 
     def wait(self, probe: Any, what: str, timeout: float = 30.0) -> float:
         """Wait for ``probe()`` to be true; the moment it was, as ``time.monotonic()``."""
-        wait_until(probe, timeout=timeout, what=what, interval=0.02)
+        wait_until(probe, timeout=timeout, what=what, interval=0.05)
         return time.monotonic()
 
     def settle(self, name: str, placement: dict[str, int]) -> None:
