@@ -73,7 +73,8 @@ class Settings:
             check()
 
     def _refuse(self, name: str, allowed: str) -> None:
-        raise ValueError(f"{name.replace('_', '-')}={getattr(self, name)!r}: {allowed}")
+        written = name.replace("_fraction", "_percentage").replace("_", "-")
+        raise ValueError(f"{written}={getattr(self, name)!r}: {allowed}")
 
     def _check_targets(self) -> None:
         if not 0 < self.container_concurrency_target_fraction <= 1:
@@ -322,7 +323,7 @@ class Autoscaler:
         if self.panic_since is not None:
             self.most_in_panic = max(self.most_in_panic, steady, urgent)
             desired = self.most_in_panic
-        if self._delay is not None:
+        if self._delay is not None and spec.reachable:
             self._delay.record(now, desired)
             desired = int(self._delay.current())
         return Decision(desired, excess_burst_capacity(spec, ready, panic))
