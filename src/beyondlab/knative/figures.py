@@ -22,7 +22,7 @@ def panic(rows: Sequence[Sequence[float]], *, target: float) -> Figure:
         above.plot(time, urgent, **{**series(2), "marker": ""}, label="panic window, 6 s")
         above.plot(time, stable, **{**series(1), "marker": ""}, label="stable window, 60 s")
         above.set(ylabel="requests in flight")
-        above.legend(loc="center right")
+        above.legend(loc="upper right")
         below.step(time, pods, where="post", color=colour("ink"))
         below.set(xlabel="seconds", ylabel="pods wanted", ylim=(0, max(pods) * 1.2))
     jump = time[np.argmax(load > load[0])]
@@ -85,6 +85,8 @@ def first_answers(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.barh(y - 0.2, list(first.values()), height=0.36, **bars(1), label="first answer, start included")
         axes.barh(y + 0.2, list(then.values()), height=0.36, **bars(2), label="next answer")
         axes.set_xscale("log")
+        axes.set_xticks([10, 100, 1_000, 10_000], ["10", "100", "1,000", "10,000"])
+        axes.minorticks_off()
         axes.set_yticks(y, names)
         axes.invert_yaxis()
         axes.set(xlabel="milliseconds, logarithmic")
@@ -124,7 +126,7 @@ def trade_off(groups: Mapping[str, Sequence[tuple[str, Fleet]]]) -> Figure:
         fig,
         name="trade-off",
         alt=f"Share of cold requests against pod-hours, both logarithmic. {said}",
-        caption="Three knobs, one curve: what buys fewer cold starts is the time that the last pod stays. They differ in the waits (table).",
+        caption="Two knobs, one curve: what buys fewer cold starts is the time that the last pod stays. They differ in the waits (table).",
     )
 
 
@@ -147,5 +149,5 @@ def moves(named: Mapping[str, Move]) -> Figure:
         fig,
         name="moves",
         alt=f"Stacked bars of the hours of work that a move leaves, by part: {', '.join(parts)}. In all: {said}.",
-        caption="The code is the smallest worry when the handler keeps to the contract. Configuration, identity and events make the bill.",
+        caption="With the contract, less than half of the code is left to do. Settings, identity and events do not move by themselves.",
     )
