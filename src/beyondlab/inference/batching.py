@@ -100,10 +100,37 @@ def curve(sizes: Sequence[int], seconds: Sequence[float]) -> Callable[[int], flo
     return of
 
 
+def fit(sizes: Sequence[int], seconds: Sequence[float]) -> Callable[[int], float]:
+    """Seconds of a batch as a + b * size, least squares over measured batches, a and b not negative.
+
+    Raises ValueError if there is no batch or a time is not positive.
+    """
+    x, y = np.asarray(sizes, float), np.asarray(seconds, float)
+    if not x.size or x.shape != y.shape or not (y > 0).all():
+        raise ValueError(f"sizes, seconds: need as many of both, all positive; shapes {x.shape} and {y.shape}")
+    from scipy.optimize import nnls
+
+    (a, b), _ = nnls(np.column_stack([np.ones_like(x), x]), y)
+    return lambda size: float(a + b * size)
+
+
 def capacity(seconds: Callable[[int], float], size: int) -> float:
     """Requests a second when batches of ``size`` follow each other without a gap: no batcher does better."""
     check(size, 0.0)
     return size / seconds(size)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What happened to a request in a :class:`Batcher`."""
+
+    number: int
+    size: int
+    """Requests in it."""
+    waited: float
+    """Seconds from the request's coming to the start of its batch."""
+    seconds: float
+    """Seconds that the batch took."""
 
 
 class Batcher:
@@ -120,10 +147,11 @@ class Batcher:
         self._run, self._executor = run, executor
         self._waiting: deque[tuple[float, Any, asyncio.Future[Any]]] = deque()
         self._wake = asyncio.Event()
+        self._count = 0
         self._task: asyncio.Task[None] | None = None
 
-    async def infer(self, item: Any) -> tuple[Any, int, float]:
-        """The output for ``item``, how many requests were in its batch, and the seconds that it waited for it."""
+    async def infer(self, item: Any) -> tuple[Any, Batch]:
+        """The output for ``item`` and its batch."""
         if self._task is None:
             self._task = asyncio.create_task(self._work())
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -157,9 +185,11 @@ class Batcher:
                     if not future.done():
                         future.set_exception(error)
                 continue
+            took = time.perf_counter() - begun
+            self._count += 1
             for (came, _, future), output in zip(batch, outputs):
                 if not future.done():
-                    future.set_result((output, len(batch), begun - came))
+                    future.set_result((output, Batch(self._count, len(batch), begun - came, took)))
 
     async def close(self) -> None:
         """End the work; requests that wait are cancelled."""

@@ -111,8 +111,8 @@ def application(model: protocol.Model) -> Any:
             version = found.choose(parts[1])
             request = protocol.decode_request(self.request.body, dict(self.request.headers), found.inputs)
             (item,) = request.inputs.values()
-            outputs, size, waited = await found.versions[version].batcher.infer(item)
-            parameters = {"batch": size, "waited": waited}
+            outputs, batch = await found.versions[version].batcher.infer(item)
+            parameters = {"batch": batch.number, "size": batch.size, "seconds": batch.seconds}
             self.send(200, *protocol.encode_response(found.name, version, outputs, request, parameters))
 
         def administer(self, document: Any) -> None:

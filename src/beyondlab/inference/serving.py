@@ -1,6 +1,6 @@
 """One model, two platforms: AWS's runtime client, and Google's functions-framework as Cloud Run runs it.
 
-Both run the same module, ``app.py``: your loading code between a preamble, which offers ``mark(phase)``, ``path`` and
+Both run the same module, ``app.py``: your loading code between a preamble, which offers ``mark(phase)`` and
 ``options()``, and an epilogue with the two entry points. An answer carries the stamps, from which
 :func:`beyondlab.inference.phases.split` takes the phases of the cold start.
 
@@ -36,8 +36,7 @@ MARKS = [("process", float(os.environ["BORN"])), ("runtime", time.perf_counter()
 def mark(phase):
     MARKS.append((phase, time.perf_counter()))
 
-path = {path!r}
-
+{names}
 def options():
     import onnxruntime
     chosen = onnxruntime.SessionOptions()
@@ -69,9 +68,10 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def module(body: str, path: Path | str = "") -> str:
-    """The source of ``app.py``: ``body`` loads the model from ``path`` and defines ``predict(x)``."""
-    return _PREAMBLE.format(path=str(path)) + body + _EPILOGUE
+def module(body: str, **names: Path | str) -> str:
+    """The source of ``app.py``: ``body`` loads the model and defines ``predict(x)``; it can use ``names``, as texts."""
+    given = "".join(f"{name} = {str(value)!r}\n" for name, value in names.items())
+    return _PREAMBLE.replace("{names}", given) + body + _EPILOGUE
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,10 @@ class _Host:
 
     argv: tuple[str, ...]
 
-    def __init__(self, body: str, path: Path | str = "", *, timeout: float = 60.0) -> None:
+    def __init__(self, body: str, *, timeout: float = 60.0, **names: Path | str) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds")
-        self._body, self._path, self._timeout = body, path, timeout
+        self._source, self._timeout = module(body, **names), timeout
         self._stack = ExitStack()
 
     def __exit__(self, *_: object) -> None:
@@ -101,7 +101,7 @@ class _Host:
 
     def _start(self, argv: list[str], env: dict[str, str], ready: Any) -> None:
         root = Path(self._stack.enter_context(processes.scratch("serving-")))
-        (root / "app.py").write_text(module(self._body, self._path))
+        (root / "app.py").write_text(self._source)
         self.process = processes.Process(
             [sys.executable, "-c", _LAUNCH, *argv],
             name=argv[0],
