@@ -195,7 +195,8 @@ def hook(event, arguments):
     if event == "open" and isinstance(arguments[0], (str, bytes)):
         opened.add(arguments[0] if isinstance(arguments[0], str) else arguments[0].decode())
 sys.addaudithook(hook)
-exec(compile(sys.argv[1], "start", "exec"), {"__name__": "start"})
+names = {"__name__": "start"}
+exec(compile(sys.argv[1], "start", "exec"), names)
 import json
 from beyondlab.inference.blocks import mapped_pages
 with open("/proc/self/maps") as maps:

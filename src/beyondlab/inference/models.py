@@ -73,12 +73,15 @@ def export(model: Any, folder: Path) -> tuple[Path, Path]:
 
 
 def quantise(onnx: Path) -> Path:
-    """The same graph with 8-bit weights, by ONNX Runtime's own tool (dynamic quantisation); the path beside it."""
+    """The same graph with 8-bit weights, by ONNX Runtime's own tool (dynamic quantisation); the path beside it,
+    which is made once."""
     import logging
 
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     target = onnx.with_suffix(".int8.onnx")
+    if target.exists():
+        return target
     logging.disable(logging.WARNING)
     try:
         quantize_dynamic(onnx, target, weight_type=QuantType.QInt8)

@@ -112,7 +112,7 @@ def application(model: protocol.Model) -> Any:
             request = protocol.decode_request(self.request.body, dict(self.request.headers), found.inputs)
             (item,) = request.inputs.values()
             outputs, batch = await found.versions[version].batcher.infer(item)
-            parameters = {"batch": batch.number, "size": batch.size, "seconds": batch.seconds}
+            parameters = {"batch": batch.number, "size": batch.size, "seconds": batch.seconds, "waited": batch.waited}
             self.send(200, *protocol.encode_response(found.name, version, outputs, request, parameters))
 
         def administer(self, document: Any) -> None:

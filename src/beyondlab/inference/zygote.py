@@ -4,8 +4,8 @@ Android calls the first process a zygote. ``fork`` copies the page table, not th
 initialised process at once and pays for a page only when it writes to it (copy-on-write).
 
 What it is: a snapshot of one process after init, restored in milliseconds, memory shared. What it is not: a snapshot
-on disk. It cannot move to another machine, it lives only as long as its parent, threads do not survive the fork (a
-session with a thread pool hangs in the child), and all children share the parent's identity and kernel. SnapStart and
+on disk. It cannot move to another machine, it lives only as long as its parent, threads do not survive the fork (one
+that was still loading never finishes in the child), and all children share the parent's identity and kernel. SnapStart and
 Firecracker's snapshots store the memory of a whole microVM instead (see the chapter on microVMs).
 
 ``python -m beyondlab.inference.zygote app.py``: loads the module, listens on a loopback port, forks for each line
@@ -22,6 +22,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,10 @@ def _serve(file: str) -> None:
         if os.fork() == 0:
             try:
                 _child(connection, answer)
+            except BaseException:
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(0)
         connection.close()
 
