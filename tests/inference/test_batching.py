@@ -91,6 +91,9 @@ def test_a_curve_goes_through_its_points_and_a_fit_finds_the_line():
     assert [curve(1), curve(2), curve(3), curve(8)] == pytest.approx([0.01, 0.012, 0.016, 0.036])
     fitted = batching.fit([1, 2, 8, 16], [affine(n) for n in (1, 2, 8, 16)])
     assert [fitted(4), fitted(32)] == pytest.approx([affine(4), affine(32)])
+    scattered = batching.resampled([1, 1, 2, 2], [0.01, 0.03, 0.02, 0.06], seed=3)
+    drawn = {round(scattered(1) / fitted_mean, 6) for fitted_mean in [batching.fit([1, 1, 2, 2], [0.01, 0.03, 0.02, 0.06])(1)] for _ in range(50)}
+    assert drawn == {0.5, 1.5}
     for bad in (([1], [0.1]), ([2, 1], [0.1, 0.2]), ([1, 2], [0.1, 0.0])):
         with pytest.raises(ValueError, match="sizes"):
             batching.curve(*bad)

@@ -114,6 +114,18 @@ def fit(sizes: Sequence[int], seconds: Sequence[float]) -> Callable[[int], float
     return lambda size: float(a + b * size)
 
 
+def resampled(sizes: Sequence[int], seconds: Sequence[float], *, seed: int = 0) -> Callable[[int], float]:
+    """As :func:`fit`, times a factor drawn from those by which the measured batches missed the line.
+
+    So the modelled durations scatter as the measured ones did, but independently: stalls that last longer than one
+    batch are broken up. Raises ValueError as :func:`fit`.
+    """
+    line = fit(sizes, seconds)
+    factors = np.asarray(seconds, float) / np.array([line(size) for size in sizes])
+    rng = np.random.default_rng(seed)
+    return lambda size: line(size) * float(rng.choice(factors))
+
+
 def capacity(seconds: Callable[[int], float], size: int) -> float:
     """Requests a second when batches of ``size`` follow each other without a gap: no batcher does better."""
     check(size, 0.0)

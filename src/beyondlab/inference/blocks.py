@@ -156,7 +156,8 @@ def mapped_pages(maps: str, present: Mapping[int, bytes] | None = None) -> dict[
 
     ``maps`` is the text of ``/proc/self/maps``; ``present`` (for tests) maps the beginning of a mapping to its entries
     of ``/proc/self/pagemap``, 8 bytes a page, of which bit 63 says "present" (kernel documentation, "Examining Process
-    Page Tables"). The kernel maps up to 16 cached pages around a fault, 64 KiB, which is far less than a block.
+    Page Tables"). The kernel maps cached pages around a fault too: 64 KiB, or all of a large folio, up to 2 MiB. So
+    a file that was evicted from the page cache shows more exactly what was touched.
     """
     found: dict[str, list[tuple[int, int]]] = {}
     source = None if present is not None else open("/proc/self/pagemap", "rb")

@@ -33,7 +33,7 @@ def cold_starts(result: Result) -> Figure:
         axes.set(yticks=range(2), yticklabels=list(reversed(names)), xlabel="milliseconds to the first answer")
         axes.grid(axis="y", visible=False)
     parts = "; ".join(
-        f"{name}: " + ", ".join(f"{phase} {result[f'{name}: {phase}'].value:.2g}" for phase in phases.PHASES) for name in names
+        f"{name}: " + ", ".join(f"{phase} {quantity(result[f'{name}: {phase}'].value, digits=2)}" for phase in phases.PHASES) for name in names
     )
     return Figure(
         fig,
@@ -80,10 +80,10 @@ def block_map(result: Result, *, columns: int = 41) -> Figure:
         for kind, (label, role, marker, size) in kinds.items():
             y, x = np.nonzero(grid == kind)
             axes.plot(x, y, linestyle="", marker=marker, markersize=size, color=colour(role), label=label, markeredgewidth=0.9 if marker == "x" else 0)
+        row = -1
         for name, (first, _) in result["layers"].items():
-            if name != "framework":
-                axes.annotate(name, (columns + 0.3, first // columns), fontsize=8.5, va="center", color=colour("ink"))
-        axes.annotate("framework", (columns + 0.3, 0), fontsize=8.5, va="center", color=colour("ink"))
+            row = max(row + 1, first // columns)
+            axes.annotate(name, (columns + 0.3, row), fontsize=8.5, va="center", color=colour("ink"))
         axes.set(ylim=(rows - 0.4, -0.7), xlim=(-0.8, columns + 9.5), xticks=[], yticks=[])
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
@@ -95,7 +95,7 @@ def block_map(result: Result, *, columns: int = 41) -> Figure:
         alt=f"Map of the {cells.size} blocks of 512 KiB of an image, in order. {(cells >= 2).sum()} are touched by a start, "
         f"{(cells % 2 == 1).sum()} are in the other image too, {(cells == 3).sum()} are both. In the framework, NumPy and ONNX "
         "Runtime layers touched blocks lie scattered; in the layer of the weights the dense layers at its beginning are touched "
-        "whole, and of the table behind them a handful.",
+        "whole, and of the table behind them only short runs around the rows that were asked for.",
         caption="Read it like a page. A loader that fetches a block when it is first touched moves the coloured ones and leaves "
         f"the pale ones where they are. {result.label}.",
     )
@@ -189,7 +189,7 @@ def cost_by_rate(rates: Sequence[float], found: Sequence[Sequence[model.Option]]
         f"a GPU server {quantity(first[5].usd_per_1000)}. At {rates[-1]:.0f} a second Lambda takes "
         f"{quantity(last[0].usd_per_1000)}, servers {quantity(last[4].usd_per_1000)}, GPU servers {quantity(last[5].usd_per_1000)}. "
         f"Lambda and one server meet at {even:.0f} a second.",
-        caption="Pay per use is a flat line, a machine a falling one. They cross where the machine is about half busy.",
+        caption="Pay per use is a flat line, a machine a falling one. They cross where the machine would be some 40 % busy.",
     )
 
 

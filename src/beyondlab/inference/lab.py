@@ -20,8 +20,8 @@ from beyondlab.inference import batching, blocks, cures, load, models, phases, p
 from beyondlab.kit import processes
 from beyondlab.kit.recordings import Lab, measure
 
-BANDWIDTH = 300e6
-"""Bytes a second of the lab's object store: 2.4 Gbit/s, an assumption."""
+BANDWIDTH = 400e6
+"""Bytes a second of the lab's object store: 3.2 Gbit/s, an assumption."""
 _COMPONENTS = ["awslambdaric", "functions-framework", "onnxruntime", "safetensors", "scikit-learn"]
 
 
@@ -122,7 +122,7 @@ def platforms(path: Path, question: Any, *, repetitions: int = 3) -> dict[str, A
     return result | {"same answer": difference(found["Lambda"][0]["value"], found["Cloud Run"][0]["value"]) < 1e-6}
 
 
-def clones(question: Any, *, count: int = 10) -> dict[str, Any]:
+def clones(question: Any, *, count: int = 6) -> dict[str, Any]:
     """The ranker in a zygote: ms of its init and of each clone's first answer, MB private to a clone, shared MB."""
     with zygote.Zygote(serving.module(cures.MAPPED, path=ranker())) as parent:
         made = [parent.clone(question) for _ in range(count)]
@@ -168,6 +168,7 @@ def lazy_loading(questions: tuple[Any, Any]) -> dict[str, Any]:
             (cures.SKLEARN, folder() / "digits.joblib", questions[1]),
         )
     ]
+    serving.evict(weights)
     ranges = [blocks.trace(codes[0], mapped_only=[weights]), blocks.trace(codes[1])]
     touched = [ranked.touched(ranges[0]), classified.touched(ranges[1])]
     hashes = [ranked.hashes(), classified.hashes()]
@@ -220,8 +221,8 @@ def batching_runs(
     """The ranker behind the batcher, over HTTP, under a heavy and a light load; measured, and modelled.
 
     ``heavy`` and ``light`` are loads in units of what the model can do one by one. Arrivals are Poisson, the same for
-    each batcher and for its model; the model's durations of a batch are fitted to those that the server measured in
-    the same run. A run whose throughput and model differ by more than ``tolerance`` is repeated, ``attempts`` at most:
+    each batcher and for its model; the model draws the duration of a batch of a given size from those that the server
+    measured in the same run. A run whose throughput and model differ by more than ``tolerance`` is repeated, ``attempts`` at most:
     then something else took the processor in the middle of it.
     """
     import urllib.request
@@ -246,7 +247,7 @@ def batching_runs(
                 for _ in range(attempts):
                     answers = load.replay(target, due, bodies(count))
                     measured = batches(answers)
-                    modelled = batching.simulate(due, batching.fit(*measured), size=size, delay=delay)
+                    modelled = batching.simulate(due, batching.resampled(*measured), size=size, delay=delay)
                     ratio = answers.throughput / modelled.throughput
                     if 1 / tolerance < ratio < tolerance:
                         break
