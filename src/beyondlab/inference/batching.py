@@ -33,7 +33,7 @@ def check(size: int, delay: float) -> None:
 
 @dataclass(frozen=True)
 class Batched:
-    """What a batcher did. Arrays of shape (requests,), in the order of the arrivals; ``sizes`` has one entry a batch."""
+    """What a batcher did. Arrays of shape (requests,), in the order of arrival; ``sizes`` has one entry a batch."""
 
     arrival: NDArray[np.float64]
     start: NDArray[np.float64]

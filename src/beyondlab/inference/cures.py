@@ -75,7 +75,7 @@ mark("session")
 TRACED = MAPPED.replace("options())", "chosen)").replace(
     "session =", 'chosen = options()\nchosen.add_session_config_entry("session.disable_prepacking", "1")\nsession ='
 )
-"""The same without prepacking, which copies weights and unmaps the file: what was read stays visible in the page table."""
+"""The same without prepacking, which copies weights and unmaps the file: what was read stays in the page table."""
 
 _DOWNLOAD = """\
 import os, urllib.request

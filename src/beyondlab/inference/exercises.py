@@ -51,7 +51,8 @@ def check_read_tensor(read: Callable[[Path, str], Any] | None) -> Verdict:
         return check_function(None, [()])
     with processes.scratch("exercise-") as folder:
         path = folder / "small.safetensors"
-        tensors = {"first": np.arange(6, dtype=np.float32).reshape(2, 3), "second": -np.arange(4, dtype=np.float32).reshape(4, 1)}
+        numbers = np.arange(10, dtype=np.float32)
+        tensors = {"first": numbers[:6].reshape(2, 3), "second": -numbers[:4].reshape(4, 1)}
         models.write_safetensors(path, [(name, "F32", value.shape, [value]) for name, value in tensors.items()])
 
         def run(name: str) -> Any:
@@ -99,7 +100,8 @@ def check_batcher(run: Callable[[list[float], int, float, float], list[int]] | N
         ([0.0, 0.0, 0.0], 2, 1.0, 0.0),
         ([0.0, 0.52, 0.58], 4, 0.5, 0.1),
     ]
-    return check_function(run, cases, reference=reference, hint="When the model is free: who has come by then, at most `size`?")
+    hint = "When the model is free: who has come by then, at most `size`?"
+    return check_function(run, cases, reference=reference, hint=hint)
 
 
 def check_notice(requests: float | None) -> Verdict:
@@ -123,8 +125,9 @@ def check_break_even(rate: float | None) -> Verdict:
     """Exercise 7: the rate from which one server is cheaper than Lambda for 100 ms at 2 GB."""
     from beyondlab.kit.prices import price
 
-    request = price("lambda.requests") / 1e6 + 2 * 0.1 * price("lambda.duration-x86")
-    right = price("inference.server") / 3600 / request
+    second, duration = price("inference.server") / 3600, 0.1 * price("lambda.duration-x86")
+    request = price("lambda.requests") / 1e6 + 2 * duration
+    right = second / request
     return check_number(
         rate,
         right,
@@ -132,8 +135,8 @@ def check_break_even(rate: float | None) -> Verdict:
         rtol=0.01,
         mistakes=[
             (right * 3600, "That is an hour."),
-            (price("inference.server") / 3600 / (2 * 0.1 * price("lambda.duration-x86")), "The price of the request itself is missing."),
-            (price("inference.server") / 3600 / (request - 0.1 * price("lambda.duration-x86")), "Lambda bills GB-seconds: 2 GB count twice."),
+            (second / (2 * duration), "The price of the request itself is missing."),
+            (second / (request - duration), "Lambda bills GB-seconds: 2 GB count twice."),
         ],
         hint="What does the server cost a second, and what does one request cost on Lambda?",
     )
@@ -150,9 +153,11 @@ def check_split(choose: Callable[[dict[str, float], float], Any] | None) -> Verd
                 return version
         return list(traffic)[-1]
 
-    cases = [({"1": 90, "2": 10}, 0.0), ({"1": 90, "2": 10}, 0.89), ({"1": 90, "2": 10}, 0.95), ({"1": 0, "2": 100}, 0.0),
+    tenth = {"1": 90, "2": 10}
+    cases = [(tenth, 0.0), (tenth, 0.89), (tenth, 0.95), ({"1": 0, "2": 100}, 0.0),
              ({"a": 50, "b": 25, "c": 25}, 0.6), ({"a": 50, "b": 25, "c": 25}, 0.999)]  # fmt: skip
-    return check_function(choose, cases, reference=reference, hint="Add up the percentages until they exceed the number.")
+    hint = "Add up the percentages until they exceed the number."
+    return check_function(choose, cases, reference=reference, hint=hint)
 
 
 def check_decoder(decode: Callable[[dict[str, Any]], Any] | None) -> Verdict:

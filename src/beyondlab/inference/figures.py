@@ -33,13 +33,17 @@ def cold_starts(result: Result) -> Figure:
         axes.set(yticks=range(2), yticklabels=list(reversed(names)), xlabel="milliseconds to the first answer")
         axes.grid(axis="y", visible=False)
     parts = "; ".join(
-        f"{name}: " + ", ".join(f"{phase} {quantity(result[f'{name}: {phase}'].value, digits=2)}" for phase in phases.PHASES) for name in names
+        f"{name}: "
+        + ", ".join(f"{phase} {quantity(result[f'{name}: {phase}'].value, digits=2)}" for phase in phases.PHASES)
+        for name in names
     )
+    later = " and ".join(f"{quantity(result[f'{name}: later'].value, digits=2)} ms on {name}" for name in names)
     return Figure(
         fig,
         name="cold-starts",
         alt=f"Stacked bars of the first answer, medians in milliseconds. {parts}.",
-        caption="The model is the thin slice. What you wait for is the interpreter, the platform's runtime and your imports. "
+        caption="The model is the thin slice. What you wait for is the interpreter, the platform's runtime and your "
+        f"imports. Later answers take {later}. "
         f"{result.label}.",
     )
 
@@ -61,25 +65,26 @@ def cures(results: Sequence[Result]) -> Figure:
         fig,
         name="cures",
         alt=f"Bars of the median time to the first answer in milliseconds: {medians}. Dots are single runs.",
-        caption="From top to bottom: what a start costs if every byte is read, if pages are read when used, in 8 bits, and "
-        f"from an object store of {lab.BANDWIDTH / 1e6:.0f} MB/s. {results[0].label}.",
+        caption="From top to bottom: what a start costs if every byte is read, if pages are read when used, in 8 bits, "
+        f"and from an object store of {lab.BANDWIDTH / 1e6:.0f} MB/s. {results[0].label}.",
     )
 
 
 def block_map(result: Result, *, columns: int = 41) -> Figure:
-    """Every block of the ranker's image: touched at a start, shared with the other image. ``result`` of lazy loading."""
+    """Every block of the ranker's image: touched, shared with the other image. ``result`` of lazy loading."""
     cells = np.array(result["map"])
     rows = -(-cells.size // columns)
     grid = np.full(rows * columns, -1)
     grid[: cells.size] = cells
     grid = grid.reshape(rows, columns)
-    kinds = {0: ("not touched", "grid", "s", 3.2), 2: ("touched", "series-1", "s", 4.6), 3: ("touched, in both images", "series-2", "D", 4.2),
-             1: ("in both images", "muted", "x", 3.4)}  # fmt: skip
+    kinds = {0: ("not touched", "grid", "s", 3.2), 2: ("touched", "series-1", "s", 4.6),
+             3: ("touched, in both images", "series-2", "D", 4.2), 1: ("in both images", "muted", "x", 3.4)}  # fmt: skip
     with style():
         fig, axes = plt.subplots(figsize=(5.2, 0.118 * rows + 1.35))
         for kind, (label, role, marker, size) in kinds.items():
             y, x = np.nonzero(grid == kind)
-            axes.plot(x, y, linestyle="", marker=marker, markersize=size, color=colour(role), label=label, markeredgewidth=0.9 if marker == "x" else 0)
+            look = {"markersize": size, "color": colour(role), "markeredgewidth": 0.9 if marker == "x" else 0}
+            axes.plot(x, y, linestyle="", marker=marker, label=label, **look)
         row = -1
         for name, (first, _) in result["layers"].items():
             row = max(row + 1, first // columns)
@@ -92,12 +97,12 @@ def block_map(result: Result, *, columns: int = 41) -> Figure:
     return Figure(
         fig,
         name="block-map",
-        alt=f"Map of the {cells.size} blocks of 512 KiB of an image, in order. {(cells >= 2).sum()} are touched by a start, "
-        f"{(cells % 2 == 1).sum()} are in the other image too, {(cells == 3).sum()} are both. In the framework, NumPy and ONNX "
-        "Runtime layers touched blocks lie scattered; in the layer of the weights the dense layers at its beginning are touched "
-        "whole, and of the table behind them only short runs around the rows that were asked for.",
-        caption="Read it like a page. A loader that fetches a block when it is first touched moves the coloured ones and leaves "
-        f"the pale ones where they are. {result.label}.",
+        alt=f"Map of the {cells.size} blocks of 512 KiB of an image, in order. {(cells >= 2).sum()} are touched by a "
+        f"start, {(cells % 2 == 1).sum()} are in the other image too, {(cells == 3).sum()} are both. In the framework, NumPy "
+        "and ONNX Runtime layers touched blocks lie scattered; in the layer of the weights the dense layers at its "
+        "beginning are touched whole, and of the table behind them only short runs around the rows that were asked for.",
+        caption="Read it like a page. A loader that fetches a block when it is first touched moves the coloured ones and "
+        f"leaves the pale ones where they are. {result.label}.",
     )
 
 
@@ -129,8 +134,8 @@ def batching(result: Result) -> Figure:
         fig,
         name="batching",
         alt=f"Response times by batcher under heavy and light load, logarithmic, in milliseconds. {parts}.",
-        caption="Left, batching is the difference between a queue that grows and one that does not. Right, the delay is paid by "
-        f"everybody for nothing. {result.label}.",
+        caption="Left, batching is the difference between a queue that grows and one that does not. Right, the delay is paid "
+        f"by everybody for nothing. {result.label}.",
     )
 
 
@@ -143,7 +148,8 @@ def scale_to_zero(found: Mapping[str, Sequence[model.Scaled]], *, rate: float) -
         last = next(iter(found.values()))
         for point in (last[0], last[-1]):
             text = f"kept {point.keep_alive:g} s" if point.keep_alive < 60 else f"kept {point.keep_alive / 60:g} min"
-            axes.annotate(text, (point.first_token, point.usd_per_1000), xytext=(6, 7), textcoords="offset points", fontsize=9)
+            at = (point.first_token, point.usd_per_1000)
+            axes.annotate(text, at, xytext=(6, 7), textcoords="offset points", fontsize=9)
         axes.set(xscale="log", yscale="log", xlabel="mean seconds to the first token", ylabel="USD per 1,000 requests")
         axes.set_xticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"])
         axes.set_yticks([10, 30, 100], ["10", "30", "100"])
@@ -157,10 +163,10 @@ def scale_to_zero(found: Mapping[str, Sequence[model.Scaled]], *, rate: float) -
     return Figure(
         fig,
         name="scale-to-zero",
-        alt=f"Cost per 1,000 requests against the mean time to the first token at one request in {1 / rate:.0f} seconds, both "
-        f"logarithmic, along the keep-alive time. {ends}.",
-        caption="Along a line, keeping a GPU longer buys time with money. From line to line, moving the weights closer buys the "
-        "same time for nearly nothing.",
+        alt=f"Cost per 1,000 requests against the mean time to the first token at one request in {1 / rate:.0f} seconds, "
+        f"both logarithmic, along the keep-alive time. {ends}.",
+        caption="Along a line, keeping a GPU longer buys time with money. From line to line, moving the weights closer buys "
+        "the same time for nearly nothing.",
     )
 
 
@@ -173,7 +179,8 @@ def cost_by_rate(rates: Sequence[float], found: Sequence[Sequence[model.Option]]
             line = {**series(number), "marker": ""}
             axes.loglog(rates, [options[number - 1].usd_per_1000 for options in found], label=label, **line)
         axes.axvline(even, color=colour("muted"), linewidth=1)
-        axes.annotate(f"{even:.0f} a second", (even, 100), xytext=(-4, 0), textcoords="offset points", ha="right", fontsize=9)
+        beside = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 9}
+        axes.annotate(f"{even:.0f} a second", (even, 100), **beside)
         ticks = {1 / 3600: "1/h", 1 / 60: "1/min", 1: "1/s", 100: "100/s"}
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_yticks([1e-3, 1e-2, 0.1, 1, 10, 100], ["0.001", "0.01", "0.1", "1", "10", "100"])
@@ -187,8 +194,8 @@ def cost_by_rate(rates: Sequence[float], found: Sequence[Sequence[model.Option]]
         alt="Cost of 1,000 predictions against their rate, both logarithmic. "
         f"At one an hour Lambda takes {quantity(first[0].usd_per_1000)} USD, a server {quantity(first[4].usd_per_1000)}, "
         f"a GPU server {quantity(first[5].usd_per_1000)}. At {rates[-1]:.0f} a second Lambda takes "
-        f"{quantity(last[0].usd_per_1000)}, servers {quantity(last[4].usd_per_1000)}, GPU servers {quantity(last[5].usd_per_1000)}. "
-        f"Lambda and one server meet at {even:.0f} a second.",
+        f"{quantity(last[0].usd_per_1000)}, servers {quantity(last[4].usd_per_1000)}, GPU servers "
+        f"{quantity(last[5].usd_per_1000)}. Lambda and one server meet at {even:.0f} a second.",
         caption="Pay per use is a flat line, a machine a falling one. They cross where the machine would be some 40 % busy.",
     )
 

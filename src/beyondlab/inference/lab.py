@@ -79,8 +79,10 @@ def ranker8() -> Path:
 # Cold starts
 
 
-def start(host: type[serving.Lambda] | type[serving.CloudRun], body: str, question: Any, *, later: int = 0, **names: Any) -> dict[str, Any]:
-    """One start: ``value`` of the answer, milliseconds of each phase, ``total``, median of ``later`` ones, ``memory`` in MB."""
+def start(
+    host: type[serving.Lambda] | type[serving.CloudRun], body: str, question: Any, *, later: int = 0, **names: Any
+) -> dict[str, Any]:
+    """One start: ``value``, milliseconds of each phase, ``total``, median of ``later`` answers, ``memory`` in MB."""
     weights = Path(names["path"]).with_suffix(".safetensors")
     if weights.exists():
         serving.evict(weights)
@@ -93,8 +95,10 @@ def start(host: type[serving.Lambda] | type[serving.CloudRun], body: str, questi
         return found
 
 
-def compare(variants: Mapping[str, Callable[[], dict[str, Any]]], *, repetitions: int, key: str = "total") -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run each variant ``repetitions`` times, taking turns; measurements of ``key`` in ms, and each variant's last answer."""
+def compare(
+    variants: Mapping[str, Callable[[], dict[str, Any]]], *, repetitions: int, key: str = "total"
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run each variant ``repetitions`` times, taking turns; ``key`` in ms, and each variant's last answer."""
     samples: dict[str, list[float]] = {name: [] for name in variants}
     values: dict[str, Any] = {}
     for _ in range(repetitions):
@@ -113,7 +117,10 @@ def difference(one: Any, other: Any) -> float:
 def platforms(path: Path, question: Any, *, repetitions: int = 3) -> dict[str, Any]:
     """The digits on both platforms: ms of every phase, of the whole, and of later requests."""
     hosts = {"Lambda": serving.Lambda, "Cloud Run": serving.CloudRun}
-    found = {name: [start(host, cures.ONNX, question, later=30, path=path) for _ in range(repetitions)] for name, host in hosts.items()}
+    found = {
+        name: [start(host, cures.ONNX, question, later=30, path=path) for _ in range(repetitions)]
+        for name, host in hosts.items()
+    }
     result = {
         f"{name}: {phase}": measure("ms", [one[phase] for one in starts])
         for name, starts in found.items()
@@ -144,10 +151,11 @@ def images() -> tuple[blocks.Image, blocks.Image]:
     numbers = set(blocks.distribution_files("numpy")) - base
     runtime = set(blocks.distribution_files("onnxruntime")) - base - numbers
     sklearn = set(blocks.distribution_files("scikit-learn")) - base - numbers
+    pickled = (folder() / "digits.joblib").resolve()
     weights = [ranker().resolve(), ranker().with_suffix(".safetensors").resolve()]
     return (
         blocks.Image({"framework": base, "numpy": numbers, "onnxruntime": runtime, "weights": weights}),
-        blocks.Image({"framework": base, "numpy": numbers, "scikit-learn": sklearn, "weights": [(folder() / "digits.joblib").resolve()]}),
+        blocks.Image({"framework": base, "numpy": numbers, "scikit-learn": sklearn, "weights": [pickled]}),
     )
 
 
@@ -177,7 +185,10 @@ def lazy_loading(questions: tuple[Any, Any]) -> dict[str, Any]:
     read = sum(end - begin for path, pairs in ranges[0].items() if path in files for begin, end in pairs)
     first, last = ranked.layers["weights"]
     packages = {number for number in touched[0] if number < first}
-    packages_only = [[file.path for file in image.files if file.path.suffix not in (".safetensors", ".joblib")] for image in (ranked, classified)]
+    packages_only = [
+        [file.path for file in image.files if file.path.suffix not in (".safetensors", ".joblib")]
+        for image in (ranked, classified)
+    ]
     mixed = [blocks.Image({"all": paths}).hashes() for paths in packages_only]
     return {
         "ranker image, MB": ranked.bytes / 1e6,
@@ -216,14 +227,19 @@ POLICIES = {"one by one": (1, 0.0), "batches, no delay": (16, 0.0), "batches, 20
 
 
 def batching_runs(
-    *, heavy: float = 2.0, light: float = 0.2, counts: tuple[int, int] = (200, 40), attempts: int = 2, tolerance: float = 1.3
+    *,
+    heavy: float = 2.0,
+    light: float = 0.2,
+    counts: tuple[int, int] = (200, 40),
+    attempts: int = 2,
+    tolerance: float = 1.3,
 ) -> dict[str, Any]:
     """The ranker behind the batcher, over HTTP, under a heavy and a light load; measured, and modelled.
 
     ``heavy`` and ``light`` are loads in units of what the model can do one by one. Arrivals are Poisson, the same for
     each batcher and for its model; the model draws the duration of a batch of a given size from those that the server
-    measured in the same run. A run whose throughput and model differ by more than ``tolerance`` is repeated, ``attempts`` at most:
-    then something else took the processor in the middle of it.
+    measured in the same run. A run whose throughput and model differ by more than ``tolerance`` is repeated, ``attempts``
+    at most: then something else took the processor in the middle of it.
     """
     import urllib.request
 
@@ -269,7 +285,9 @@ def batching_runs(
 # Versions
 
 
-def canary(versions: Mapping[str, Path], x: Any, labels: Sequence[int], splits: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def canary(
+    versions: Mapping[str, Path], x: Any, labels: Sequence[int], splits: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
     """Digits served in versions: send every image under each split in turn; requests and correct answers by version.
 
     One key a split and version, ``"5 %: version 2"``, with [requests, right].
@@ -280,7 +298,8 @@ def canary(versions: Mapping[str, Path], x: Any, labels: Sequence[int], splits: 
     with server.model_server("digits", versions, size=8) as url:
         texts = [json.dumps(protocol.encode_request({"X": x[i : i + 1]})).encode() for i in range(len(labels))]
         for step, split in enumerate(splits, 1):
-            urllib.request.urlopen(urllib.request.Request(f"{url}/traffic", json.dumps(split).encode()), timeout=30).read()
+            change = urllib.request.Request(f"{url}/traffic", json.dumps(split).encode())
+            urllib.request.urlopen(change, timeout=30).read()
             answers = load.replay(f"{url}/v2/models/digits/infer", np.arange(len(labels)) / 600, texts)
             for version in versions:
                 mine = [i for i, a in enumerate(answers.documents) if a["model_version"] == version]

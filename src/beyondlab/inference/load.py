@@ -46,7 +46,7 @@ def replay(url: str, due: Sequence[float], bodies: Sequence[bytes], *, timeout: 
     """
     times = np.asarray(due, float)
     if times.ndim != 1 or times.size != len(bodies) or not times.size or (np.diff(times) < 0).any() or times[0] < 0:
-        raise ValueError(f"due: needs a sorted time for each of {len(bodies)} bodies, none negative; shape {times.shape}")
+        raise ValueError(f"due: needs a sorted time for each of {len(bodies)} bodies, none negative; {times.shape}")
     found: list[Any] = []
 
     def run() -> None:

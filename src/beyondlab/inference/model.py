@@ -27,7 +27,7 @@ def _positive(owner: object) -> None:
 
 @dataclass(frozen=True)
 class Tier:
-    """Where weights wait. ``stages``: GB a second of each step to the GPU, one after the other; ``start``: seconds before."""
+    """Where weights wait. ``stages``: GB a second of each step to the GPU; ``start``: seconds before the first."""
 
     name: str
     stages: tuple[float, ...]
@@ -91,7 +91,14 @@ def scale_to_zero(rate: float, service: float, load: float, keep_alive: float, *
 
 
 def simulated_scale_to_zero(
-    rate: float, service: float, load: float, keep_alive: float, *, prefill: float = 0.2, count: int = 50_000, seed: int = 1
+    rate: float,
+    service: float,
+    load: float,
+    keep_alive: float,
+    *,
+    prefill: float = 0.2,
+    count: int = 50_000,
+    seed: int = 1,
 ) -> Scaled:
     """The same by simulation, a cold request taking ``service + load``."""
     from beyondlab import sim
@@ -161,7 +168,8 @@ def on_lambda(p: Prediction) -> Option:
     if p.memory > LAMBDA_MEMORY:
         return Option("Lambda", why=f"needs {p.memory:.1f} GB, Lambda has {LAMBDA_MEMORY:.0f}")
     cold = keep_alive_exact(p.rate, p.seconds, p.keep_alive).cold_share
-    usd = price("lambda.requests") / 1e6 + _lambda_memory(p) * (p.seconds + cold * p.load) * price("lambda.duration-x86")
+    billed = _lambda_memory(p) * (p.seconds + cold * p.load)
+    usd = price("lambda.requests") / 1e6 + billed * price("lambda.duration-x86")
     return Option("Lambda", 1000 * usd, cold, p.load)
 
 
@@ -303,4 +311,5 @@ def break_even_table(sizes: Sequence[float]) -> Table:
                 "–" if on_lambda(p).why else quantity(on_lambda(p).usd_per_1000),
             ]
         )
-    return table(["Weights, GB", "Prediction, ms", "Start, s", "Break-even, a second", "Lambda, USD per 1,000"], rows, align="rrrrr")
+    header = ["Weights, GB", "Prediction, ms", "Start, s", "Break-even, a second", "Lambda, USD per 1,000"]
+    return table(header, rows, align="rrrrr")

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS, WIDTH, HIDDEN, LAYERS, CLASSES, PICKED = 180_224, 256, 1_024, 16, 10, 8
-"""The ranker: rows and columns of its table, width and number of its dense layers, outputs, rows that a request picks."""
+"""The ranker: rows and columns of its table, width and number of its layers, outputs, rows that a request picks."""
 
 DTYPES = {"F32": np.dtype("<f4"), "I8": np.dtype("<i1")}
 _LONGEST_HEADER = 100_000_000
@@ -166,7 +166,10 @@ def write_ranker(folder: Path, *, rows: int = ROWS, seed: int = 0) -> Path:
     weights = folder / "ranker.safetensors"
     tensors = [(name, "F32", shape, [_weights(name, seed)]) for name, shape in _layers().items()]
     write_safetensors(weights, [*tensors, ("table", "F32", (rows, WIDTH), _table(rows, seed))])
-    nodes = [("Gather", ["table", "ids"], ["rows"], {}), ("ReduceMean", ["rows"], ["pooled"], {"axes": [1], "keepdims": 0})]
+    nodes: list[Any] = [
+        ("Gather", ["table", "ids"], ["rows"], {}),
+        ("ReduceMean", ["rows"], ["pooled"], {"axes": [1], "keepdims": 0}),
+    ]
     last = "pooled"
     for name in _layers():
         nodes.append(("MatMul", [last, name], [f"{name}.x"], {}))

@@ -38,7 +38,7 @@ def split(
         last = stamp
     begin, end = inference
     if not (last <= begin <= end <= answered):
-        raise ValueError(f"inference={inference!r}: must lie between the last mark, {last!r}, and the answer, {answered!r}")
+        raise ValueError(f"inference={inference!r}: must lie between the last mark, {last!r}, and {answered!r}")
     seconds["first inference"] = end - begin
     seconds["hand-over"] = (begin - last) + (answered - end)
     return seconds

@@ -80,7 +80,7 @@ def _datatype(value: NDArray[Any]) -> str:
 
 
 def decode_request(body: bytes, headers: Mapping[str, str], inputs: Sequence[Tensor]) -> Request:
-    """Read a request for a model with these ``inputs``. Raises :class:`ProtocolError` for anything that does not fit."""
+    """Read a request for a model with these ``inputs``. Raises :class:`ProtocolError` if anything does not fit."""
     lower = {key.lower(): value for key, value in headers.items()}
     length = len(body)
     if LENGTH in lower:
@@ -138,7 +138,11 @@ def _decoded(entry: dict[str, Any], tensor: Tensor, rest: bytes) -> tuple[NDArra
 
 
 def encode_response(
-    model: str, version: str, outputs: Mapping[str, NDArray[Any]], request: Request, parameters: Mapping[str, Any] | None = None
+    model: str,
+    version: str,
+    outputs: Mapping[str, NDArray[Any]],
+    request: Request,
+    parameters: Mapping[str, Any] | None = None,
 ) -> tuple[bytes, dict[str, str]]:
     """Body and headers of an answer. Raises :class:`ProtocolError` if an output was asked for that is not there."""
     names = request.outputs if request.outputs is not None else tuple(outputs)
@@ -251,7 +255,9 @@ def route(method: str, path: str) -> tuple[str, tuple[str | None, ...]]:
     raise ProtocolError(f"no such path: {path}", 404)
 
 
-def describe(what: str, parts: Sequence[str | None], models: Mapping[str, Model], ready: Callable[[], bool]) -> tuple[int, Any]:
+def describe(
+    what: str, parts: Sequence[str | None], models: Mapping[str, Model], ready: Callable[[], bool]
+) -> tuple[int, Any]:
     """Status and document of the answers that need no inference: metadata and health."""
     if what == "server":
         return 200, {"name": "beyondlab", "version": "1", "extensions": ["binary_tensor_data"]}

@@ -51,13 +51,15 @@ class Version:
         outputs = self.session.run(self.names, {self.input.name: np.concatenate(items)})
         edges = np.cumsum([0, *(len(item) for item in items)])
         return [
-            {name: output[begin:end] for name, output in zip(self.names, outputs)} for begin, end in zip(edges, edges[1:])
+            {name: output[begin:end] for name, output in zip(self.names, outputs)}
+            for begin, end in zip(edges, edges[1:])
         ]
 
     def tensors(self) -> tuple[tuple[protocol.Tensor, ...], tuple[protocol.Tensor, ...]]:
         def of(values: Any) -> tuple[protocol.Tensor, ...]:
             return tuple(
-                protocol.Tensor(v.name, _KINDS[v.type], tuple(n if isinstance(n, int) else -1 for n in v.shape)) for v in values
+                protocol.Tensor(v.name, _KINDS[v.type], tuple(n if isinstance(n, int) else -1 for n in v.shape))
+                for v in values
             )
 
         return of(self.session.get_inputs()), of(self.session.get_outputs())
@@ -167,7 +169,8 @@ def model_server(
         return found and found[1]
 
     with processes.scratch("server-") as folder:
-        config = {"name": name, "versions": {n: str(path) for n, path in versions.items()}, "size": size, "delay": delay}
+        paths = {version: str(path) for version, path in versions.items()}
+        config = {"name": name, "versions": paths, "size": size, "delay": delay}
         (folder / "config.json").write_text(json.dumps(config))
         argv = [sys.executable, "-m", "beyondlab.inference.server", str(folder / "config.json")]
         with processes.Process(argv, name="model server", ready=port, timeout=timeout, stop_timeout=0.5) as process:

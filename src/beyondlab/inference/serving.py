@@ -165,7 +165,8 @@ class CloudRun(_Host):
         self.port = 0
         with ExitStack() as stack:
             self._stack = stack
-            argv = ["functions_framework", "--target", "http", "--source", "app.py", "--host", "127.0.0.1", "--port", "0"]
+            argv = ["functions_framework", "--target", "http", "--source", "app.py"]
+            argv += ["--host", "127.0.0.1", "--port", "0"]
             self._start(argv, {"THREADS": "4"}, self._listens)
             self._stack = stack.pop_all()
         return self
@@ -217,7 +218,8 @@ def resident(path: Path) -> float:
     if not size or not hasattr(mmap, "MAP_SHARED"):
         return float("nan")
     pages = -(-size // mmap.PAGESIZE)
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE) as view:
+    access = mmap.PROT_READ | mmap.PROT_WRITE
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, access) as view:
         vector = (ctypes.c_ubyte * pages)()
         anchor = ctypes.c_char.from_buffer(view)
         try:

@@ -37,7 +37,7 @@ class TokenBucket:
     def take(self, tokens: float, now: float) -> float:
         """Take ``tokens`` and say how many seconds to wait before using them."""
         if tokens < 0 or now < self._last:
-            raise ValueError(f"tokens={tokens!r}, now={now!r}: neither may be negative, and time does not run backwards")
+            raise ValueError(f"tokens={tokens!r}, now={now!r}: must not be negative, and time does not run backwards")
         self._tokens = min(self.burst, self._tokens + (now - self._last) * self.rate) - tokens
         self._last = now
         return max(0.0, -self._tokens / self.rate)

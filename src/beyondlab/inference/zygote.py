@@ -5,8 +5,8 @@ initialised process at once and pays for a page only when it writes to it (copy-
 
 What it is: a snapshot of one process after init, restored in milliseconds, memory shared. What it is not: a snapshot
 on disk. It cannot move to another machine, it lives only as long as its parent, threads do not survive the fork (one
-that was still loading never finishes in the child), and all children share the parent's identity and kernel. SnapStart and
-Firecracker's snapshots store the memory of a whole microVM instead (see the chapter on microVMs).
+that was still loading never finishes in the child), and all children share the parent's identity and kernel. SnapStart
+and Firecracker's snapshots store the memory of a whole microVM instead (see the chapter on microVMs).
 
 ``python -m beyondlab.inference.zygote app.py``: loads the module, listens on a loopback port, forks for each line
 that it gets (a JSON request) and answers with one line.
