@@ -23,7 +23,7 @@ from beyondlab.durable.orders import World
 
 Code = Literal["as it was", "changed", "patched"]
 
-POLL = 0.01
+POLL = 0.03
 """Seconds between two looks at the state of a workflow."""
 
 
