@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from beyondlab.kit import nats
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from nats.js.kv import KeyValue
 
 BUCKET = "state"
+CONNECTIONS = 8
+"""Connections that the writers share."""
 SUBJECT = "entity.counter"
 
 
@@ -45,7 +48,7 @@ async def value(store: KeyValue, key: str) -> int:
 def concurrently(
     server: nats.Server, function: Callable[..., Awaitable[Any]], *, key: str, writers: int = 64, each: int = 4
 ) -> dict[str, int]:
-    """``writers`` at once, a connection each, call ``function(store, key)`` ``each`` times on a counter at 0.
+    """``writers`` at once, on :data:`CONNECTIONS` connections, call ``function(store, key)`` ``each`` times on a counter at 0.
 
     ``wanted``: the increments made; ``counted``: what the counter says in the end; ``lost``: the difference;
     ``attempts``: what the function returned, added up, where it returns how often it tried. Raises ValueError unless there
@@ -54,25 +57,22 @@ def concurrently(
     if writers < 1 or each < 1:
         raise ValueError(f"writers={writers!r}, each={each!r}: must both be at least 1")
 
-    async def writer(gate: asyncio.Event) -> int:
-        async with server.connect() as client:
-            store = await bucket(client)
-            await gate.wait()
-            return sum([await function(store, key) or 0 for _ in range(each)])
+    async def writer(store: KeyValue) -> int:
+        return sum([await function(store, key) or 0 for _ in range(each)])
 
     async def main() -> dict[str, int]:
-        async with server.connect() as client:
-            store = await bucket(client)
-            await store.put(key, b"0")
-            gate = asyncio.Event()
-            tasks = [asyncio.create_task(writer(gate)) for _ in range(writers)]
-            await asyncio.sleep(0.3)
-            gate.set()
-            attempts = sum(await asyncio.gather(*tasks))
-            counted = await value(store, key)
-        return {"wanted": writers * each, "counted": counted, "lost": writers * each - counted, "attempts": attempts}
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(server.connect()) for _ in range(CONNECTIONS)]
+            stores = [await bucket(client) for client in clients]
+            await stores[0].put(key, b"0")
+            attempts = sum(await asyncio.gather(*[writer(stores[number % CONNECTIONS]) for number in range(writers)]))
+            return {**_tally(writers * each, await value(stores[0], key)), "attempts": attempts}
 
     return nats.run(main())
+
+
+def _tally(wanted: int, counted: int) -> dict[str, int]:
+    return {"wanted": wanted, "counted": counted, "lost": wanted - counted}
 
 
 class Counters:
@@ -136,21 +136,16 @@ class Counters:
 def with_entities(server: nats.Server, *, key: str, writers: int = 64, each: int = 4) -> dict[str, int]:
     """As :func:`concurrently`, but each writer asks the entity; ``fenced`` as in :class:`Counters`."""
 
-    async def writer(gate: asyncio.Event) -> None:
-        async with server.connect() as client:
-            await gate.wait()
-            for _ in range(each):
-                await client.request(f"{SUBJECT}.{key}", b"1", timeout=20)
+    async def writer(client: Client) -> None:
+        for _ in range(each):
+            await client.request(f"{SUBJECT}.{key}", b"1", timeout=20)
 
     async def main() -> dict[str, int]:
-        async with server.connect() as client, Counters(client) as entities:
-            await entities._store.put(key, b"0")
-            gate = asyncio.Event()
-            tasks = [asyncio.create_task(writer(gate)) for _ in range(writers)]
-            await asyncio.sleep(0.3)
-            gate.set()
-            await asyncio.gather(*tasks)
-            counted = await value(entities._store, key)
-            return {"wanted": writers * each, "counted": counted, "lost": writers * each - counted, "fenced": entities.fenced}
+        async with server.connect() as home, Counters(home) as entities, AsyncExitStack() as stack:
+            store = await bucket(home)
+            await store.put(key, b"0")
+            clients = [await stack.enter_async_context(server.connect()) for _ in range(CONNECTIONS)]
+            await asyncio.gather(*[writer(clients[number % CONNECTIONS]) for number in range(writers)])
+            return {**_tally(writers * each, await value(store, key)), "fenced": entities.fenced}
 
     return nats.run(main())
