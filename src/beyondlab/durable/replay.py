@@ -134,6 +134,51 @@ def run(
     return result
 
 
+class ContinueAsNew:
+    """Returned by a workflow that wants to go on with ``state`` and an empty log: a snapshot."""
+
+    def __init__(self, state: Any) -> None:
+        self.state = state
+
+
+def run_generations(
+    workflow: Callable[..., Any],
+    folder: str | os.PathLike[str],
+    activities: Mapping[str, Activity],
+    state: Any,
+    at: Callable[[str], Any] = lambda point: None,
+) -> Any:
+    """Run a workflow of ``(replay, state)`` that may return :class:`ContinueAsNew`, a log file a generation; its result.
+
+    The new log, with the snapshot in it, appears in one piece (written aside, then renamed) before the old one is removed:
+    after a crash between the two the newer one counts. Temporal and Durable Functions call this "continue as new".
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    while True:
+        logs = sorted(folder.glob("*.log"))
+        if not logs:
+            logs = [_begin(folder, 0, state)]
+        for old in logs[:-1]:
+            old.unlink()
+        replay = Replay(Log(logs[-1]), activities, at)
+        outcome = workflow(replay, replay.history["snapshot", 0])
+        replay.finish()
+        if not isinstance(outcome, ContinueAsNew):
+            return outcome
+        at("snapshot: not written")
+        _begin(folder, int(logs[-1].stem) + 1, outcome.state)
+        at("snapshot: written")
+
+
+def _begin(folder: Path, number: int, state: Any) -> Path:
+    aside, path = folder / "next.partial", folder / f"{number:08d}.log"
+    aside.unlink(missing_ok=True)
+    Log(aside).append(event="snapshot", number=0, value=state)
+    os.replace(aside, path)
+    return path
+
+
 def _attempt(effect: Callable[[], Any]) -> dict[str, Any]:
     try:
         return {"ok": effect()}
