@@ -182,8 +182,8 @@ def count_workerd(writers: int = 64, each: int = 4) -> dict[str, Any]:
 JOBS: dict[str, dict[str, Any]] = {
     "never killed": {},
     "killed twice": {"deaths": (0.28, 0.3)},
-    "killed, results without a name": {"deaths": (0.28, 0.3), "named": False},
-    "killed, state in memory only": {"deaths": (0.28, 0.3), "checkpointed": False},
+    "killed, results without a name": {"deaths": (0.58,), "named": False},
+    "killed, state in memory only": {"deaths": (0.58,), "checkpointed": False},
 }
 """The jobs of :func:`stream`: after which shares of the readings each life ends, and what is left out."""
 
@@ -241,7 +241,7 @@ def _sum(log: replay.Replay, steps: int) -> int:
     return sum(log.call("add", number) for number in range(1, steps + 1))
 
 
-def replay_times(lengths: Sequence[int] = (100, 300, 1_000, 3_000, 10_000, 25_600), *, repetitions: int = 3) -> dict[str, Any]:
+def replay_times(lengths: Sequence[int] = (100, 400, 1_600, 6_400, 25_600), *, repetitions: int = 3) -> dict[str, Any]:
     """Milliseconds to replay a finished history of so many steps (two events each), read from the file."""
     said = {}
     with processes.scratch("history-") as folder:
@@ -258,42 +258,43 @@ def replay_times(lengths: Sequence[int] = (100, 300, 1_000, 3_000, 10_000, 25_60
     return said
 
 
-def persisted(messages: int = 400) -> dict[str, Any]:
-    """Microseconds a write and a read of one small value: memory, and NATS's store, which syncs each write to disk.
+def persisted(writes: int = 256, group: int = 64) -> dict[str, Any]:
+    """Microseconds a read from memory and from NATS's store, and a write to a log, synced one by one and in groups."""
 
-    Writes one after another, each waiting for its own acknowledgement; then all under way together.
-    """
-    import asyncio
-
-    async def main(server: nats.Server) -> dict[str, list[float]]:
+    async def read(server: nats.Server) -> list[float]:
         async with server.connect() as client:
-            stream = client.jetstream()
-            await stream.add_stream(name="STATE", subjects=["state.*"])
-            store = await stream.create_key_value(bucket="state")
+            store = await entities.bucket(client)
             await store.put("key", b"1")
-            times: dict[str, list[float]] = {name: [] for name in ("read, from the store", "write, one by one", "write, together")}
+            times = []
             for _ in range(3):
                 begin = time.perf_counter()
-                for _ in range(messages // 4):
+                for _ in range(100):
                     await store.get("key")
-                times["read, from the store"].append(4e6 * (time.perf_counter() - begin) / messages)
-                begin = time.perf_counter()
-                for number in range(messages // 4):
-                    await stream.publish("state.one", b"%d" % number)
-                times["write, one by one"].append(4e6 * (time.perf_counter() - begin) / messages)
-                begin = time.perf_counter()
-                await asyncio.gather(*[stream.publish("state.many", b"%d" % number) for number in range(messages)])
-                times["write, together"].append(1e6 * (time.perf_counter() - begin) / messages)
+                times.append(1e4 * (time.perf_counter() - begin))
             return times
 
-    with nats.Server(sync_always=True) as server:
-        found = nats.run(main(server))
+    with nats.Server() as server:
+        remote = nats.run(read(server))
     memory, state = [], {"key": b"1"}
     for _ in range(3):
         begin = time.perf_counter()
         for _ in range(20_000):
             state.get("key")
-        memory.append(1e6 * (time.perf_counter() - begin) / 20_000)
-    return {"read, from memory": measure("µs", memory), **{name: measure("µs", times) for name, times in found.items()}}
-
-
+        memory.append(50 * (time.perf_counter() - begin))
+    line = json.dumps({"event": "completed", "number": 1, "value": {"ok": "reserve order"}}).encode() + b"\n"
+    synced: dict[int, list[float]] = {1: [], group: []}
+    with processes.scratch("log-") as folder:
+        for size, times in synced.items():
+            for repetition in range(3):
+                begin = time.perf_counter()
+                with open(folder / f"{size}-{repetition}.log", "ab", buffering=0) as file:
+                    for _ in range(writes // size):
+                        file.write(line * size)
+                        os.fsync(file.fileno())
+                times.append(1e6 * (time.perf_counter() - begin) / writes)
+    return {
+        "read, from memory": measure("µs", memory),
+        "read, from the store": measure("µs", remote),
+        "write, one a sync": measure("µs", synced[1]),
+        f"write, {group} a sync": measure("µs", synced[group]),
+    }

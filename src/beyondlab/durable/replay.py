@@ -74,14 +74,14 @@ class Replay:
             value = make()
             self.at(f"{self.number} {event}: made")
             self.log.append(event=event, number=self.number, value=value)
-            self.history[key] = json.loads(json.dumps(value))
+            self.history[key] = _plain(value)
             self.at(f"{self.number} {event}: recorded")
         return self.history[key]
 
     def step(self, kind: str, name: str, args: list[Any], effect: Callable[[], Any]) -> Any:
         """The next numbered step. Raises :class:`NonDeterminism` and :class:`ActivityFailed`."""
         self.number += 1
-        asked = json.loads(json.dumps([kind, name, args]))
+        asked = _plain([kind, name, args])
         planned = self.recorded("scheduled", lambda: asked)
         if planned != asked:
             raise NonDeterminism(f"step {self.number}: the log has {_shown(planned)}, the code asks for {_shown(asked)}")
@@ -184,6 +184,11 @@ def _attempt(effect: Callable[[], Any]) -> dict[str, Any]:
         return {"ok": effect()}
     except Exception as error:  # an activity may raise anything; a kill is not an Exception
         return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _plain(value: Any) -> Any:
+    """As it will be read back: tuples become lists, keys texts. Raises TypeError for what JSON cannot hold."""
+    return json.loads(json.dumps(value))
 
 
 def _shown(step: list[Any]) -> str:
