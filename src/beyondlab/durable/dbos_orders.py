@@ -23,7 +23,7 @@ from beyondlab.durable.orders import World
 
 Code = Literal["as it was", "changed", "patched"]
 
-POLL = 0.03
+POLL = 0.08
 """Seconds between two looks at the state of a workflow."""
 
 
@@ -68,7 +68,6 @@ def _launch(database: str, version: str | None) -> None:
         "system_database_url": f"sqlite:///{database}",
         "executor_id": "lab",
         "log_level": "CRITICAL",
-        "notification_listener_polling_interval_sec": POLL,
     }
     if version is not None:
         config["application_version"] = version
@@ -76,7 +75,7 @@ def _launch(database: str, version: str | None) -> None:
     DBOS.launch()
 
 
-def _wait(order: str, timeout: float = 30.0) -> tuple[str, Any]:
+def _wait(order: str, timeout: float = 120.0) -> tuple[str, Any]:
     """Status and result of a workflow, when it has ended."""
     deadline = time.monotonic() + timeout
     while True:
@@ -108,7 +107,7 @@ def live(database: str, folder: str, orders: list[str], broken: tuple[str, ...] 
     return {"results": results, "points": points}
 
 
-def die(database: str, folder: str, last: dict[str, str], broken: tuple[str, ...] = ("ship",), timeout: float = 30.0) -> None:
+def die(database: str, folder: str, last: dict[str, str], broken: tuple[str, ...] = ("ship",), timeout: float = 120.0) -> None:
     """Start many orders at once; each stops at the point that ``last`` names for it. Then SIGKILL, for all of them.
 
     Raises TimeoutError if an order does not come to its point within ``timeout`` seconds.
@@ -201,16 +200,16 @@ def fall_asleep(database: str, folder: str, order: str, seconds: float, version:
     _launch(database, version)
     with SetWorkflowID(order):
         DBOS.start_workflow(patient, order)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "DBOS.sleep" not in {step["function_name"] for step in DBOS.list_workflow_steps(order)}:
         if time.monotonic() > deadline:
-            raise TimeoutError("waited 20 s for the sleep to be recorded")
+            raise TimeoutError("waited 60 s for the sleep to be recorded")
         time.sleep(POLL)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def wake_up(
-    database: str, folder: str, order: str, seconds: float, version: str | None, code: Code, patience: float = 30.0
+    database: str, folder: str, order: str, seconds: float, version: str | None, code: Code, patience: float = 120.0
 ) -> dict[str, Any]:
     """What becomes of the sleeping order in a process with this ``code`` and application ``version`` (None: computed).
 
@@ -232,7 +231,7 @@ def wake_up(
     if code == "patched":
         with SetWorkflowID(f"{order}-new"):
             DBOS.start_workflow(patient, f"{order}-new")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while len(steps := DBOS.list_workflow_steps(f"{order}-new")) < 2 and time.monotonic() < deadline:
             time.sleep(POLL)
         said["new order begins with"] = steps[1]["function_name"]

@@ -68,7 +68,7 @@ def concurrently(
             attempts = sum(await asyncio.gather(*[writer(stores[number % CONNECTIONS]) for number in range(writers)]))
             return {**_tally(writers * each, await value(stores[0], key)), "attempts": attempts}
 
-    return nats.run(main())
+    return nats.run(main(), timeout=120)
 
 
 def _tally(wanted: int, counted: int) -> dict[str, int]:
@@ -138,7 +138,7 @@ def with_entities(server: nats.Server, *, key: str, writers: int = 64, each: int
 
     async def writer(client: Client) -> None:
         for _ in range(each):
-            await client.request(f"{SUBJECT}.{key}", b"1", timeout=20)
+            await client.request(f"{SUBJECT}.{key}", b"1", timeout=60)
 
     async def main() -> dict[str, int]:
         async with server.connect() as home, Counters(home) as entities, AsyncExitStack() as stack:
@@ -148,4 +148,4 @@ def with_entities(server: nats.Server, *, key: str, writers: int = 64, each: int
             await asyncio.gather(*[writer(clients[number % CONNECTIONS]) for number in range(writers)])
             return {**_tally(writers * each, await value(store, key)), "fenced": entities.fenced}
 
-    return nats.run(main())
+    return nats.run(main(), timeout=120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -147,11 +148,16 @@ def check_sessions(function: Callable[[list[int], int], Any] | None) -> Verdict:
 
 def late_share(delay: int) -> float:
     """Share of the course's readings that come behind the watermark if that is ``delay`` ms behind the newest."""
-    newest, late, found = -(1 << 62), 0, readings(seconds=60, late_share=0.0)
-    for reading in found:
-        late += reading.time < newest - delay
-        newest = max(newest, reading.time)
-    return late / len(found)
+    newest, late, times = -(1 << 62), 0, _times()
+    for time in times:
+        late += time < newest - delay
+        newest = max(newest, time)
+    return late / len(times)
+
+
+@functools.cache
+def _times() -> tuple[int, ...]:
+    return tuple(reading.time for reading in readings(seconds=60, late_share=0.0))
 
 
 def check_delay(delay: Any) -> Verdict:

@@ -47,7 +47,7 @@ class TaskError(RuntimeError):
 class Host:
     """The host, in a ``with`` block. ``imports`` are modules that it imports once, for all its tasks."""
 
-    def __init__(self, imports: Sequence[str] = (), *, timeout: float = 40.0) -> None:
+    def __init__(self, imports: Sequence[str] = (), *, timeout: float = 90.0) -> None:
         self._socket: socket.socket | None = None
         self._imports, self._timeout = tuple(imports), timeout
         self._process: processes.Process | None = None
@@ -83,7 +83,7 @@ class Host:
                 return True
         return False
 
-    def run(self, function: Callable[..., Any], *args: Any, timeout: float = 60.0, **kwargs: Any) -> Ended:
+    def run(self, function: Callable[..., Any], *args: Any, timeout: float = 150.0, **kwargs: Any) -> Ended:
         """Run ``function(*args, **kwargs)`` in a process of its own and wait for its end.
 
         Raises :class:`TaskError` if it raised, TimeoutError after ``timeout`` seconds (the process is then left to the

@@ -26,7 +26,7 @@ from beyondlab.kit import nats, processes
 from beyondlab.kit.recordings import Lab, measure
 
 NAME = "stateful"
-SLEEP = 2.5
+SLEEP = 2.0
 """Seconds that the patient order sleeps."""
 
 
@@ -51,10 +51,7 @@ workerd = Lab(NAME, missing=lambda: _no_fork() or durable_objects.missing(), bin
 
 @functools.cache
 def _host() -> Host:
-    imports = ["beyondlab.durable.crashes"]
-    if _missing() is None:
-        imports += ["nats", "beyondlab.durable.dbos_orders", "beyondlab.durable.processor"]
-    return Host(imports)
+    return Host(["nats", "beyondlab.durable.crashes", "beyondlab.durable.dbos_orders", "beyondlab.durable.processor"])
 
 
 def host() -> Host:
@@ -89,11 +86,11 @@ def _summary(shipped: Sequence[Crash], cancelled: Sequence[Crash]) -> dict[str, 
 def kill_ours(run: Callable[..., Any], workflow: Callable[..., Any]) -> dict[str, Any]:
     """SIGKILL at every point of an order that is shipped and of one that is cancelled, on the engine ``run``."""
     found = []
-    with processes.scratch("ours-") as folder:
+    with processes.scratch("ours-") as folder, Host(["beyondlab.durable.crashes"]) as small:
         for name, broken in (("shipped", ()), ("cancelled", ("ship",))):
             engine = crashes.OurEngine(run, workflow, broken=broken)
-            _, points = crashes.undisturbed(engine.start, folder / f"{name}-alive", host=host())
-            found.append(crashes.survey(engine.start, engine.resume, points, folder / name, host=host()))
+            _, points = crashes.undisturbed(engine.start, folder / f"{name}-alive", host=small)
+            found.append(crashes.survey(engine.start, engine.resume, points, folder / name, host=small))
     return _summary(*found)
 
 
@@ -139,7 +136,7 @@ def wake() -> dict[str, Any]:
             code, version = cases[name]
             place = folder / name
             files = str(place / "dbos.sqlite"), str(place / "world")
-            return host().run(dbos_orders.wake_up, *files, "order", SLEEP, version, code, SLEEP + 1.5 if name == "changed code" else 30.0).value
+            return host().run(dbos_orders.wake_up, *files, "order", SLEEP, version, code, SLEEP + 0.5 if name == "changed code" else 120.0).value
 
         with ThreadPoolExecutor(len(cases)) as pool:
             found = dict(zip(cases, pool.map(one, cases)))
@@ -242,14 +239,14 @@ def _sum(log: replay.Replay, steps: int) -> int:
 
 
 def replay_times(lengths: Sequence[int] = (100, 400, 1_600, 6_400, 25_600), *, repetitions: int = 3) -> dict[str, Any]:
-    """Milliseconds to replay a finished history of so many steps (two events each), read from the file."""
+    """Milliseconds to replay a finished history of so many steps (two events each), read from the file; long ones once."""
     said = {}
     with processes.scratch("history-") as folder:
         for steps in lengths:
             path = folder / f"{steps}.log"
             _history(path, steps)
             times = []
-            for _ in range(repetitions):
+            for _ in range(repetitions if steps < 5_000 else 1):
                 begin = time.perf_counter()
                 result = replay.run(_sum, path, {"add": None}, steps)
                 times.append(1e3 * (time.perf_counter() - begin))

@@ -84,7 +84,7 @@ def publish(server: nats.Server, readings: list[Reading], *, gateways: int = 12)
                 topic = f"sensors/{reading.line}/{reading.sensor}"
                 sent.append(clients[reading.sensor % gateways].publish(topic, json.dumps(event), qos=1))
             for message in sent:
-                message.wait_for_publish(20)
+                message.wait_for_publish(60)
     finally:
         for client in clients:
             client.disconnect()
@@ -95,7 +95,7 @@ def publish(server: nats.Server, readings: list[Reading], *, gateways: int = 12)
             return (await client.jetstream().stream_info(READINGS)).state.messages
 
     return wait_until(
-        lambda: (count := nats.run(stored())) >= len(readings) and count, timeout=20, what="the readings to be in the stream"
+        lambda: (count := nats.run(stored())) >= len(readings) and count, timeout=60, what="the readings to be in the stream"
     )
 
 
@@ -112,7 +112,7 @@ async def _read(stream: JetStreamContext, name: str, subject: str, start: int = 
     subscription = await stream.pull_subscribe(subject, stream=name, config=config)
     try:
         while (pending := (await subscription.consumer_info()).num_pending) > 0:
-            for message in await subscription.fetch(min(batch, pending), timeout=10):
+            for message in await subscription.fetch(min(batch, pending), timeout=60):
                 yield message
     finally:
         await subscription.unsubscribe()
@@ -143,7 +143,7 @@ async def _work(url: str, job: str, last: int, die_after: int, every: int, named
     import nats as client_library
     from nats.js.errors import KeyNotFoundError
 
-    client = await client_library.connect(url, allow_reconnect=False)
+    client = await client_library.connect(url, allow_reconnect=False, connect_timeout=20)
     stream = client.jetstream()
     checkpoints = await stream.key_value(CHECKPOINTS)
     windows = operators()

@@ -48,7 +48,7 @@ class Log:
         whole = text.rfind(b"\n") + 1
         if whole < len(text):
             os.truncate(self.path, whole)
-        self.events: list[dict[str, Any]] = [json.loads(line) for line in text[:whole].splitlines()]
+        self.events: list[dict[str, Any]] = json.loads(b"[" + b",".join(text[:whole].splitlines()) + b"]")
 
     def append(self, **event: Any) -> None:
         """Write one event and wait for the disk. Raises TypeError for what JSON cannot hold."""
@@ -69,13 +69,13 @@ class Replay:
 
     def recorded(self, event: str, make: Callable[[], Any]) -> Any:
         """The value of this event from the log, or, the first time, from ``make``, written to the log."""
-        key = (event, self.number)
+        key = event, number = event, self.number
         if key not in self.history:
             value = make()
-            self.at(f"{self.number} {event}: made")
-            self.log.append(event=event, number=self.number, value=value)
+            self.at(f"{number} {event}: made")
+            self.log.append(event=event, number=number, value=value)
             self.history[key] = _plain(value)
-            self.at(f"{self.number} {event}: recorded")
+            self.at(f"{number} {event}: recorded")
         return self.history[key]
 
     def step(self, kind: str, name: str, args: list[Any], effect: Callable[[], Any]) -> Any:

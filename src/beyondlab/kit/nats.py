@@ -81,7 +81,7 @@ class Server:
         mqtt: bool = False,
         sync_always: bool = False,
         settings: Mapping[str, Any] | None = None,
-        timeout: float = 15.0,
+        timeout: float = 30.0,
     ) -> None:
         if reason := missing():
             raise RuntimeError(reason)
@@ -193,13 +193,13 @@ class Server:
         """
         import nats
 
-        client = await nats.connect(self.url, **{"allow_reconnect": False, "connect_timeout": 5, **options})
+        client = await nats.connect(self.url, **{"allow_reconnect": False, "connect_timeout": 20, **options})
         try:
             yield client
         finally:
             await client.close()
 
-    def mqtt_client(self, client_id: str, *, clean_session: bool = True, timeout: float = 10.0) -> MqttClient:
+    def mqtt_client(self, client_id: str, *, clean_session: bool = True, timeout: float = 30.0) -> MqttClient:
         """A connected ``paho-mqtt`` client (MQTT 3.1.1) whose network loop runs in a thread of its own.
 
         End it with ``client.disconnect(); client.loop_stop()``. Raises TimeoutError if the broker does not answer within
