@@ -84,8 +84,8 @@ def program() -> str | None:
     given = os.environ.get(VARIABLE)
     if given:
         return given if os.access(given, os.X_OK) else None
-    found = next(iter(sorted(_FOLDER.glob(_PACKAGES))), None)
-    return shutil.which("workerd") or (str(found) if found else None)
+    found = [*sorted(_FOLDER.glob(_PACKAGES)), _FOLDER / ".bin" / "workerd"]
+    return shutil.which("workerd") or next((str(path) for path in found if os.access(path, os.X_OK)), None)
 
 
 def missing() -> str | None:

@@ -68,7 +68,7 @@ def watermark(readings: Sequence[Reading], *, delay: int) -> Figure:
         fig,
         name="watermark",
         alt=f"{len(readings):,} readings by order of arrival and event time: a band that rises, and {int(late.sum())} crosses "
-        f"far below it, which arrive some 40 s late. The watermark, a staircase {delay / 1e3:g} seconds under the newest reading, runs along the "
+        f"below it, which arrive late. The watermark, a staircase {delay / 1e3:g} seconds under the newest reading, runs along the "
         "lower edge of the band.",
         caption="The watermark is a bet: nothing older will come. Crosses are readings that prove it wrong; a window that has "
         "closed drops them.",

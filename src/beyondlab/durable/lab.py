@@ -111,8 +111,8 @@ def kill_workerd() -> dict[str, Any]:
 def wake() -> dict[str, Any]:
     """An order sleeps on DBOS; its process is killed; four new processes find it, each with other code.
 
-    ``slept``: seconds from falling asleep to waking, with a death between; ``slept after the restart``; and what became of
-    it: unchanged; changed, with the version that DBOS computes; changed, but called the same version; patched.
+    Seconds from falling asleep to waking, with a death between, and how many of them after the restart; and what became
+    of it: unchanged; changed, with the version that DBOS computes; changed, but called the same version; patched.
     """
     from beyondlab.durable import dbos_orders
 
@@ -123,12 +123,10 @@ def wake() -> dict[str, Any]:
         "patched, the same version": ("patched", "1"),
     }
     with processes.scratch("asleep-") as folder:
-        began = {}
         for version in (None, "1"):
             bed = folder / f"version-{version}"
             bed.mkdir()
             host().run(dbos_orders.fall_asleep, str(bed / "dbos.sqlite"), str(bed / "world"), "order", SLEEP, version)
-            began[version] = time.time()
         for name, (_, version) in cases.items():
             shutil.copytree(folder / f"version-{version}", folder / name)
 
@@ -142,9 +140,9 @@ def wake() -> dict[str, Any]:
             found = dict(zip(cases, pool.map(one, cases)))
     same = found["the same code"]
     said = {
-        "asked to sleep": measure("s", [SLEEP]),
-        "slept, with a death between": measure("s", [same["awake"] - (same["due"] - SLEEP)]),
-        "slept after the restart": measure("s", [max(0.0, same["due"] - same["launched"])]),
+        "asked to sleep, s": SLEEP,
+        "slept with a death between, s": round(same["awake"] - (same["due"] - SLEEP), 2),
+        "of that after the restart, s": round(max(0.0, same["due"] - same["launched"]), 2),
     }
     for name in cases:
         status, result = found[name]["status"], found[name]["result"]

@@ -28,8 +28,8 @@ def readings(
     lines: int = 12,
     seconds: float = 120.0,
     disorder: float = 2_000.0,
-    late_share: float = 0.02,
-    late_by: float = 40_000.0,
+    late_share: float = 0.04,
+    late_by: float = 20_000.0,
     seed: int = 1,
 ) -> list[Reading]:
     """The readings of all ``sensors`` on ``lines`` production lines over ``seconds``, in the order of their arrival.
