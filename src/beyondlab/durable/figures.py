@@ -31,10 +31,11 @@ def crash_map(result: Result) -> Figure:
             for x, effect in enumerate(columns):
                 count = attempts.get(effect, 0)
                 twice += count > 1
-                kind = bars(2) if count > 1 else bars(1)
-                axes.barh(y, 0.86, left=x - 0.43, height=0.74, **kind)
-                axes.text(x, y, str(count), ha="center", va="center", color=colour("paper"), fontsize=9.5, fontweight="bold")
-        axes.set_yticks(range(len(rows)), [row[0].replace("completed: made", "done, not recorded").replace(": made", ": asked") for row in rows])
+                kind = {**bars(2), "hatch": ""} if count > 1 else bars(1)
+                axes.barh(y, 0.86, left=x - 0.43, height=0.86, **kind)
+                text = "twice" if count > 1 else str(count)
+                axes.text(x, y, text, ha="center", va="center", color=colour("paper"), fontsize=9.5, fontweight="bold")
+        axes.set_yticks(range(len(rows)), [_shown(row[0]) for row in rows])
         axes.set_xticks(range(len(columns)), columns)
         axes.xaxis.tick_top()
         axes.tick_params(axis="y", labelsize=9)
@@ -49,6 +50,15 @@ def crash_map(result: Result) -> Figure:
         caption="Every row is an order killed at that point and resumed. Only between an effect and its record is it done "
         f"again. Steps 1 to 5: reserve, charge, ship (which fails), refund, release. {result.label}.",
     )
+
+
+def _shown(point: str) -> str:
+    step, _, rest = point.partition(" ")
+    said = {
+        "scheduled: made": "not yet asked", "scheduled: recorded": "asked", "completed: made": "done, no record",
+        "completed: recorded": "done, recorded",
+    }  # fmt: skip
+    return f"{step} {said.get(rest, rest)}"
 
 
 def watermark(readings: Sequence[Reading], *, delay: int) -> Figure:
@@ -105,10 +115,11 @@ def latency_by_rate(rates: Sequence[float], exact: Mapping[str, Any], points: Ma
     )
 
 
-def replay_time(times: Result, per_step: float) -> Figure:
-    """Measured replay time against the number of steps, and the straight line of ``per_step`` milliseconds."""
+def replay_time(times: Result) -> Figure:
+    """Measured replay time against the number of steps, and the line of the median time a step."""
     steps = [int(name.split()[0].replace(",", "")) for name in times]
     values = [times[name].value for name in times]
+    per_step = float(np.median([value / count for value, count in zip(values, steps)]))
     with style():
         fig, axes = plt.subplots(figsize=(5.2, 2.8))
         axes.loglog(steps, [per_step * n for n in steps], **{**series(2), "marker": ""}, label="in proportion to the steps")
@@ -125,7 +136,7 @@ def replay_time(times: Result, per_step: float) -> Figure:
     return Figure(
         fig,
         name="replay-time",
-        alt=f"Replay time against history length, both logarithmic: {pairs}. The dots follow the line of proportion.",
+        alt=f"Replay time against history length, both logarithmic: {pairs}. The dots lie about a line of proportion, {quantity(1e3 * per_step, digits=2)} microseconds a step.",
         caption="Ten times the history, ten times the wait before the workflow does anything new. The vertical line is 51,200 events, two a "
         f"step. {times.label}.",
     )
