@@ -17,12 +17,13 @@ SCHEMA = """
 create table if not exists orders (id integer primary key);
 create table if not exists outbox (id integer primary key, event text not null, sent integer not null default 0);
 create table if not exists done (event text primary key);
+create table if not exists effects (event text not null, age real not null);
 """
 
 
 @contextmanager
 def database(path: str | Path) -> Iterator[sqlite3.Connection]:
-    """The service's database: tables ``orders``, ``outbox`` and, for an idempotent consumer, ``done``."""
+    """The service's database: tables ``orders`` and ``outbox``; a consumer's: ``effects`` and ``done``."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=10)
     try:
         connection.execute("pragma journal_mode = wal")
@@ -59,6 +60,16 @@ def mark_sent(db: sqlite3.Connection, number: int) -> None:
 def orders(db: sqlite3.Connection) -> list[int]:
     """Numbers of the orders there are."""
     return [number for (number,) in db.execute("select id from orders order by id")]
+
+
+def effect(db: sqlite3.Connection, event: str, age: float) -> None:
+    """What a consumer does for an event: a row. ``age``: seconds since the event."""
+    db.execute("insert into effects values (?, ?)", (event, age))
+
+
+def effects(db: sqlite3.Connection) -> list[tuple[str, float]]:
+    """All effects in the order in which they happened: event and age."""
+    return db.execute("select event, age from effects order by rowid").fetchall()
 
 
 def once(db: sqlite3.Connection, event: str, effect: Callable[[], object]) -> bool:
