@@ -127,15 +127,17 @@ async def _until_done(action: Callable[[], Awaitable[Any]]) -> Any:
 async def consume(
     url: str, stream: str, durable: str, database: str, mode: str, batch: int = 10, work: float = 0.003
 ) -> None:
-    """Take batches of events for ever and do ``work`` seconds for each."""
+    """Take batches of events and do ``work`` seconds for each, until SIGTERM; then end after the batch in hand."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     with outbox.database(database) as db:
         async with connected(url) as client:
             subscription = await _until_done(
                 lambda: client.jetstream(timeout=1).pull_subscribe_bind(durable=durable, stream=stream)
             )
-            while True:
+            while not stopping.is_set():
                 try:
-                    messages = await subscription.fetch(batch, timeout=0.5)
+                    messages = await subscription.fetch(batch, timeout=0.2)
                 except LOST:
                     await asyncio.sleep(0.01)
                     continue
