@@ -274,9 +274,9 @@ def run_burst(
     """A burst of events; ``rule`` starts and stops real consumer processes, from zero up and back to zero.
 
     ``events`` come evenly within ``seconds``, ``quiet`` seconds after the beginning; each is ``work`` seconds of work.
-    Gives ``time``, ``lag`` and ``replicas`` (lists, sampled), ``ages`` (seconds from event to effect, in order of the
-    effects), ``consumer_seconds``, ``start`` (median seconds from a consumer's start to its first effect), ``counts``
-    (lost, too many), ``seconds`` in all.
+    Gives ``time``, ``lag`` and ``replicas`` (lists, sampled), ``ages`` (seconds from event to effect) and ``done`` (when,
+    in seconds from the beginning) in order of the effects, ``consumer_seconds``, ``start`` (seconds from the first
+    consumer's start to the first effect), ``counts`` (lost, too many), ``seconds`` in all.
     """
     from beyondlab.events import worker
 
@@ -292,7 +292,7 @@ def run_burst(
 
             async with server.connect() as client:
                 context = client.jetstream()
-                begun = time.monotonic()
+                begun, epoch = time.monotonic(), time.time()
 
                 async def burst() -> None:
                     await asyncio.sleep(quiet)
@@ -326,16 +326,19 @@ def run_burst(
                     "lag": [n for _, n, _ in trace],
                     "replicas": [n for _, _, n in trace],
                     "seconds": trace[-1][0],
+                    "epoch": epoch,
                 }
 
         found = nats.run(drive(), timeout=PATIENCE)
         fleet.close()
         rows = fleet.effects()
-        ages = [age for _, age in rows]
+        rows.sort(key=lambda row: row[2])
         return found | {
-            "ages": [round(age, 4) for age in ages],
+            "ages": [round(age, 4) for _, age, _ in rows],
+            "done": [round(at - found["epoch"], 3) for _, _, at in rows],
             "consumer_seconds": fleet.seconds,
-            "counts": list(count(events, [event for event, _ in rows])),
+            "start": next(t for t, n in zip(found["time"], found["replicas"]) if n) * -1 + rows[0][2] - found.pop("epoch"),
+            "counts": list(count(events, [event for event, _, _ in rows])),
         }
 
 
@@ -382,7 +385,7 @@ class _Fleet:
                 pass
             self._reap(process)
 
-    def effects(self) -> list[tuple[str, float]]:
+    def effects(self) -> list[tuple[str, float, float]]:
         found = []
         for place in range(1, self._started + 1):
             path = self._folder / f"{place}.db"

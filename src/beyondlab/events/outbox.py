@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ SCHEMA = """
 create table if not exists orders (id integer primary key);
 create table if not exists outbox (id integer primary key, event text not null, sent integer not null default 0);
 create table if not exists done (event text primary key);
-create table if not exists effects (event text not null, age real not null);
+create table if not exists effects (event text not null, age real not null, at real not null);
 """
 
 
@@ -64,12 +65,12 @@ def orders(db: sqlite3.Connection) -> list[int]:
 
 def effect(db: sqlite3.Connection, event: str, age: float) -> None:
     """What a consumer does for an event: a row. ``age``: seconds since the event."""
-    db.execute("insert into effects values (?, ?)", (event, age))
+    db.execute("insert into effects values (?, ?, ?)", (event, age, time.time()))
 
 
-def effects(db: sqlite3.Connection) -> list[tuple[str, float]]:
-    """All effects in the order in which they happened: event and age."""
-    return db.execute("select event, age from effects order by rowid").fetchall()
+def effects(db: sqlite3.Connection) -> list[tuple[str, float, float]]:
+    """All effects in the order in which they happened: event, its age, and when (seconds since the epoch)."""
+    return db.execute("select event, age, at from effects order by rowid").fetchall()
 
 
 def once(db: sqlite3.Connection, event: str, effect: Callable[[], object]) -> bool:

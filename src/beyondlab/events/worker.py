@@ -144,11 +144,10 @@ async def consume(
                 if mode == "first":
                     await _acknowledge(client, messages)
                 for one in messages:
-                    identity, age, _ = read(one.headers, one.data)
                     await asyncio.sleep(work)
-                    row = (identity, age)
+                    row = read(one.headers, one.data)[:2]
                     if mode == "once":
-                        outbox.once(db, identity, lambda row=row: outbox.effect(db, *row))
+                        outbox.once(db, row[0], lambda row=row: outbox.effect(db, *row))
                     else:
                         outbox.effect(db, *row)
                 if mode != "first":
