@@ -119,8 +119,6 @@ def check_next_event(pick: Callable[..., Any] | None) -> Verdict:
     return check_function(pick, cases, reference=reference, hint="waiting lists the keys of the events, oldest first.")
 
 
-
-
 def check_outbox(place: Callable[..., Any] | None) -> Verdict:
     """Exercise 7: ``place(db, number)`` writes order and event so that no crash leaves one without the other."""
     if place is None:

@@ -190,7 +190,7 @@ MODES = {"at most once": "first", "at least once": "last", "at least once, idemp
 """What one calls it -> the mode of :mod:`.worker`."""
 
 
-def run_pipelines(events: int = 300, *, kill_broker: bool = True) -> dict[str, Any]:
+def run_pipelines(events: int = 300, *, kill_broker: bool = True) -> dict[str, int]:
     """The three modes side by side; each producer killed once, each consumer twice, the broker once.
 
     For each mode the numbers of events lost, and of effects too many.
@@ -215,7 +215,16 @@ def run_pipelines(events: int = 300, *, kill_broker: bool = True) -> dict[str, A
             lambda: all(p.finished for p in pipelines), timeout=PATIENCE, what="all events to be dealt with", interval=0.1
         )
         time.sleep(0.1)
-        return {name: count(events, p.seen()) for name, p in zip(MODES, pipelines)}
+        return _told("lost", {name: count(events, p.seen()) for name, p in zip(MODES, pipelines)})
+
+
+def _told(what: str, counts: Mapping[str, tuple[int, int]]) -> dict[str, int]:
+    """Both numbers of each, by name: ``what`` is missing, and how many were too many."""
+    found = {}
+    for name, (missing_ones, twice) in counts.items():
+        found[f"{name}: {what}"] = missing_ones
+        found[f"{name}: too many"] = twice
+    return found
 
 
 WAYS = {
@@ -227,7 +236,7 @@ WAYS = {
 """What one calls it -> how :func:`beyondlab.events.worker.shop` writes, and whether the relay sends message ids."""
 
 
-def run_shops(orders: int = 12, *, crash_at: int = 7) -> dict[str, tuple[int, int]]:
+def run_shops(orders: int = 12, *, crash_at: int = 7) -> dict[str, int]:
     """Order services that are killed between their two writes, and started again.
 
     The relay of an outbox is killed too, after publishing and before noting it. For each way: orders that no event
@@ -260,7 +269,7 @@ def run_shops(orders: int = 12, *, crash_at: int = 7) -> dict[str, tuple[int, in
             if written != list(range(1, orders + 1)):
                 raise RuntimeError(f"{name}: the orders are {written}")
             found[name] = count(orders, stored(server, stream))
-        return found
+        return _told("untold", found)
 
 
 def run_burst(
@@ -524,9 +533,9 @@ def run_sqs() -> dict[str, Any]:
         there = steps(_Sqs(client, url, dead), time.sleep)
     return {
         "SQS": there,
-        "default visibility time-out, s": int(attributes["VisibilityTimeout"]),
-        "default retention, days": int(attributes["MessageRetentionPeriod"]) / 86_400,
-        "default largest message, bytes": int(attributes["MaximumMessageSize"]),
+        "visibility time-out, s": int(attributes["VisibilityTimeout"]),
+        "retention, days": int(attributes["MessageRetentionPeriod"]) / 86_400,
+        "largest message, bytes": int(attributes["MaximumMessageSize"]),
     }
 
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from beyondlab import sim
 from beyondlab.events.keda import Rule, Scaler
 from beyondlab.events.log import partition_of
+from beyondlab.events.queueing import Delivery, EventQueue
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 
@@ -374,7 +375,7 @@ def batches(arrivals: ArrayLike, size: int, window: float) -> tuple[NDArray[np.i
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Channel:
     """One way to get events to a consumer: mean wait in seconds, requests a month, USD a month."""
 
     name: str
@@ -383,7 +384,7 @@ class Delivery:
     usd: float
 
 
-def deliveries(rate: float, *, poll: float = 1.0, long_poll: float = 20.0, batch: int = 10, window: float = 1.0) -> list[Delivery]:
+def channels(rate: float, *, poll: float = 1.0, long_poll: float = 20.0, batch: int = 10, window: float = 1.0) -> list[Channel]:
     """Pull and push, priced as SQS requests: each event is sent and deleted, alone or in batches.
 
     ``poll``: seconds between short polls that take all there is, ten at a time. ``long_poll``: seconds an empty long
@@ -404,7 +405,7 @@ def deliveries(rate: float, *, poll: float = 1.0, long_poll: float = 20.0, batch
         (f"push, up to {batch} or {window:g} s", grouped, events + 2 * events / size),
     ]
     usd = price("events.sqs-requests") / 1e6
-    return [Delivery(name, wait, requests, requests * usd) for name, wait, requests in ways]
+    return [Channel(name, wait, requests, requests * usd) for name, wait, requests in ways]
 
 
 def _full_and_empty(events: float) -> float:
@@ -469,3 +470,60 @@ def decide(
         rows.append([name, percent(result.utilisation, digits=2), f"{quantity(float(np.median(result.response)), digits=2)} s",
                      f"{quantity(result.p99, digits=2)} s", f"{usd:,.2f}"])  # fmt: skip
     return table(["Consumers", "Busy", "Median age", "p99 age", "USD a month"], rows, align="lrrrr")
+
+
+@dataclass(frozen=True)
+class InHand:
+    """What a consumer did that holds events in advance: works begun and ended, and those of them that counted."""
+
+    works: int
+    done: int
+    seconds: float
+
+    @property
+    def useful(self) -> float:
+        """Share of the works whose acknowledgement was accepted."""
+        return self.done / self.works if self.works else float("nan")
+
+
+def in_hand(work: float, credits: int, visibility: float, seconds: float, *, check: bool = False) -> InHand:
+    """One consumer with ``credits`` events in hand, ``work`` seconds each, on a queue from scratch that never runs dry.
+
+    An event in hand longer than ``visibility`` is delivered again, here to the same consumer, and the acknowledgement of
+    its first delivery is refused. With ``check`` the consumer drops, unworked, events whose time would be over.
+    """
+    _whole("credits", credits), _positive("work", work), _positive("seconds", seconds)
+    queue = EventQueue(visibility)
+    for number in range(credits):
+        queue.send(number)
+    hand: deque[tuple[Delivery, float]] = deque()
+    now, works, done = 0.0, 0, 0
+    while now < seconds:
+        while len(hand) < credits and (found := queue.receive(now)) is not None:
+            hand.append((found, now + visibility))
+        if not hand:
+            now = queue.next_visible()
+            continue
+        delivery, until = hand.popleft()
+        if check and now + work > until + 1e-9:
+            continue
+        now += work
+        works += 1
+        if queue.acknowledge(delivery):
+            done += 1
+            queue.send(done)
+    return InHand(works, done, now)
+
+
+EVENT_GRID = (10, 30, 60, 300, 600, 1_800, 3_600, 10_800, 21_600)
+"""Seconds between the attempts of Azure Event Grid; after them every 12 hours."""
+
+
+def attempts_within(waits: Sequence[float], last: float, lifetime: float) -> int:
+    """Deliveries that begin within ``lifetime``: at once, after each of ``waits``, and then every ``last`` seconds."""
+    now, count, place = 0.0, 0, 0
+    while now <= lifetime:
+        count += 1
+        now += waits[place] if place < len(waits) else last
+        place += 1
+    return count

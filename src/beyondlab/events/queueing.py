@@ -159,6 +159,10 @@ class EventQueue:
         """Bodies of the messages given up, in the order of sending."""
         return [m.body for m in self._messages if m.state == "dead"]
 
+    def next_visible(self) -> float:
+        """When the next open message will be visible; infinity if there is none."""
+        return min((m.visible for m in self._open.values()), default=math.inf)
+
     def oldest_age(self, now: float) -> float:
         """Seconds since the oldest open message was sent; 0 if there is none."""
         return max((now - m.sent for m in self._open.values()), default=0.0)
