@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from beyondlab.events import keda, outbox
 from beyondlab.kit import nats, processes
 from beyondlab.kit.recordings import Lab
 
-PATIENCE = 40.0
+PATIENCE = 60.0
 """Seconds that a whole experiment may take before it gives up."""
 
 
@@ -155,18 +156,12 @@ class Pipeline:
     def seen(self) -> list[str]:
         return [event for (event,) in self._read.execute("select event from effects order by rowid")]
 
-    def wait_for(self, effects: int) -> None:
-        """Wait until there are ``effects``, or all there will be."""
-        processes.wait_until(
-            lambda: self.effects >= min(effects, self.events // 2), timeout=PATIENCE,
-            what=f"{effects} effects of {self.mode!r}", interval=0.001,
-        )  # fmt: skip
-
     def kill_consumer(self) -> None:
         """Kill it in the middle of a batch, and start another."""
         wanted = self._before + self.batch // 2
         processes.wait_until(lambda: self.effects >= wanted, timeout=PATIENCE, what="half a batch", interval=0.001)
-        while (self.effects - self._before) % self.batch not in range(3, 8) and not self.finished:
+        deadline = time.monotonic() + 2.0
+        while (self.effects - self._before) % self.batch not in range(3, 8) and time.monotonic() < deadline:
             time.sleep(0.0005)
         kill(self.consumer)
         self.start_consumer()
@@ -202,17 +197,14 @@ def run_pipelines(events: int = 300, *, kill_broker: bool = True) -> dict[str, i
         for mode in MODES.values():
             pipelines.append(Pipeline(server, folder, mode, events))
             stack.callback(pipelines[-1].close)
-        for pipeline in pipelines:
-            pipeline.wait_for(20)
-            pipeline.kill_consumer()
-        for pipeline in pipelines:
-            pipeline.kill_producer()
+        at_once = stack.enter_context(ThreadPoolExecutor(len(pipelines)))
+        list(at_once.map(Pipeline.kill_consumer, pipelines))
+        list(at_once.map(Pipeline.kill_producer, pipelines))
         if kill_broker:
             server.restart(kill=True)
-        for pipeline in pipelines:
-            pipeline.kill_consumer()
+        list(at_once.map(Pipeline.kill_consumer, pipelines))
         processes.wait_until(
-            lambda: all(p.finished for p in pipelines), timeout=PATIENCE, what="all events to be dealt with", interval=0.1
+            lambda: all(p.finished for p in pipelines), timeout=PATIENCE, what="all events to be dealt with", interval=0.2
         )
         time.sleep(0.1)
         return _told("lost", {name: count(events, p.seen()) for name, p in zip(MODES, pipelines)})

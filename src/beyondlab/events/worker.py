@@ -76,7 +76,7 @@ def read(headers: dict[str, str] | None, payload: bytes) -> tuple[str, float, di
     return event["id"], age, event.data
 
 
-async def produce(url: str, subject: str, count: int, progress: str, mode: str, window: int = 10, gap: float = 0.03) -> None:
+async def produce(url: str, subject: str, count: int, progress: str, mode: str, window: int = 10, gap: float = 0.05) -> None:
     """Send events 1 to ``count``, ``window`` at a time, then pause ``gap`` seconds.
 
     With mode ``first``, progress is noted before sending and nothing waits for an acknowledgement: at most once.
