@@ -290,7 +290,7 @@ def scale_on_events(
 
     while True:
         done = coming >= times.size and not waiting and not working
-        if done and now >= until and scaler.replicas <= floor and not starting and not leaving:
+        if done and now >= until and scaler.replicas == floor and not starting and not leaving:
             break
         following = [poll, sync]
         if coming < times.size:
