@@ -1,0 +1,1 @@
+"""Event-driven architectures: queues and logs, envelopes, delivery, scaling on lag, backpressure."""
