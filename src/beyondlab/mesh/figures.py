@@ -48,7 +48,7 @@ def storm(storms: Mapping[str, Storm], *, duration: float, capacity: float) -> F
         for number, (name, found) in enumerate(storms.items(), 1):
             _, good = found.by_second(duration)
             axes.plot(np.arange(good.size) + 0.5, good, label=name, **{**series(number), "markersize": 4})
-        axes.set(xlabel="seconds (grey: the server stands still)", ylabel="answered in time, a second", ylim=(0, None))
+        axes.set(xlabel="seconds (grey: the server stands still)", ylabel="answered in time, a second", ylim=(0, 1.12 * capacity))
         axes.axhline(capacity, color=colour("muted"), linewidth=1)
         axes.annotate("capacity", (duration, capacity), xytext=(0, 3), textcoords="offset points", ha="right")
         fig.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=1)
