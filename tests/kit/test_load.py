@@ -64,6 +64,20 @@ def test_an_open_loop_sends_whether_or_not_it_is_answered(server):
     assert 0.5 <= answers.percentile(50) < 5
 
 
+def test_requests_begin_in_the_order_of_the_plan_however_late_the_machine_is():
+    begun = []
+
+    async def one(index):
+        begun.append(index)
+        await asyncio.sleep(0.01 * (5 - index))
+
+    async def wait_for(moment):
+        await asyncio.sleep(0)  # as when all moments are over
+
+    asyncio.run(load.at_each([0.0] * 5, one, wait_for))
+    assert begun == list(range(5))
+
+
 def test_a_closed_loop_waits(server):
     answers = load.closed_loop(server.port, 3, "/slow", clients=1)
     assert np.all(answers.sent[1:] >= answers.done[:-1]) and np.all(answers.response >= 0.5)

@@ -52,13 +52,19 @@ def in_a_thread(work: Callable[[], Awaitable[T]]) -> T:
 async def at_each(
     moments: Sequence[float], one: Callable[[int], Awaitable[None]], wait_for: Callable[[float], Awaitable[None]]
 ) -> None:
-    """Run ``one(index)`` when ``wait_for(moments[index])`` is over, whether earlier ones are done or not."""
+    """Begin ``one(index)`` when ``wait_for(moments[index])`` is over, whether earlier ones are done or not.
 
-    async def later(index: int) -> None:
-        await wait_for(moments[index])
-        await one(index)
-
-    await asyncio.gather(*map(later, range(len(moments))))
+    They begin in the order of ``moments``, also where the machine is late.
+    """
+    begun = []
+    try:
+        for index, moment in enumerate(moments):
+            await wait_for(moment)
+            begun.append(asyncio.create_task(one(index)))
+        await asyncio.gather(*begun)
+    finally:
+        for task in begun:
+            task.cancel()
 
 
 @dataclass(frozen=True, eq=False)
