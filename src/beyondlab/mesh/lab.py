@@ -66,8 +66,8 @@ class Rejected(RuntimeError):
 class Envoy:
     """One Envoy process that reads ``files``. A context manager.
 
-    One worker thread; ports of its own choice; no shared memory with other Envoys. ``collector`` is the port of the
-    span collector. Raises :class:`Rejected` if Envoy does not accept what it is started with.
+    One worker thread; ports of its own choice; no hot restart, whose shared memory stays behind in ``/dev/shm`` even
+    after a polite end. ``collector`` is the port of the span collector. Raises :class:`Rejected` if Envoy does not accept what it is started with.
     """
 
     def __init__(self, name: str, files: xds.Files, *, collector: int | None = None) -> None:
@@ -78,7 +78,7 @@ class Envoy:
         address = self.files.folder / "admin"
         start = json.dumps(xds.bootstrap(self.name, self.files, collector=self._collector))
         self.process = processes.Process(
-            [_binary(), "--config-yaml", start, "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn",
+            [_binary(), "--config-yaml", start, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn",
              "--admin-address-path", str(address), "--file-flush-interval-msec", "50"],
             name=f"Envoy of {self.name}",
             ready=lambda _: address.exists() and address.read_text() and self._live(address.read_text()),
