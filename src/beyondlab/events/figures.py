@@ -34,7 +34,7 @@ def burst(seen: Result, modelled: Scaled) -> Figure:
         axes[1].step(t, replicas, where="post", label="real", **{**series(2), "marker": ""})
         axes[1].step(modelled.time, modelled.replicas, where="post", label="model", **{**series(6), "marker": ""})
         axes[1].set_ylabel("replicas")
-        axes[1].legend(loc="lower center", ncols=2)
+        axes[1].legend(loc="center", bbox_to_anchor=(0.38, 0.45))
         axes[2].plot(when, p99, **series(3))
         axes[2].set_ylabel("p99 age, s")
         axes[3].plot(t, spent, **{**series(4), "marker": ""})
