@@ -125,3 +125,15 @@ def test_bad_input():
         models.digits(1_797)
     with pytest.raises(ValueError, match="count="):
         models.requests(0)
+
+
+def test_onnx_runtime_reports_nothing_and_leaves_no_file(tmp_path):
+    """Version 1.32.0 writes ``.ses`` into the temporary folder on import, unless ORT_DISABLE_TELEMETRY is set."""
+    import os
+    import subprocess
+    import sys
+
+    env = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"} | {"TMPDIR": str(tmp_path)}
+    code = "import beyondlab.inference, onnxruntime, subprocess, sys; subprocess.run([sys.executable, '-c', 'import onnxruntime'], check=True)"
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []

@@ -108,13 +108,16 @@ def shared(one: Sequence[str], other: Sequence[str]) -> float:
 def distribution_files(*names: str) -> list[Path]:
     """The files of installed distributions and of all that they require, resolved, byte code included.
 
+    Files outside of the site folder, such as scripts, are left out.
     Raises ``importlib.metadata.PackageNotFoundError`` for a name that is not installed.
     """
     found: set[Path] = set()
     for name in sorted(requirements(*names)):
-        for file in importlib.metadata.files(name) or ():
-            path = Path(str(file.locate())).resolve()
-            if path.is_file() and ".." not in str(file):
+        distribution = importlib.metadata.distribution(name)
+        root = Path(os.path.realpath(str(distribution.locate_file(""))))
+        for file in distribution.files or ():
+            path = root / file
+            if ".." not in file.parts and path.is_file():
                 found.add(path)
             if path.suffix == ".py":
                 compiled = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"

@@ -230,7 +230,7 @@ def batching_runs(
     *,
     heavy: float = 2.0,
     light: float = 0.2,
-    counts: tuple[int, int] = (200, 40),
+    counts: tuple[int, int] = (200, 30),
     attempts: int = 2,
     tolerance: float = 1.3,
 ) -> dict[str, Any]:
