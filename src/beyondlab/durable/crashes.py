@@ -22,7 +22,7 @@ WORKERS = 4
 class Crash:
     """One order: where it was killed, what it came to, and how often each effect is in the two ledgers.
 
-    ``point`` is empty for the order that was never killed; ``processes`` counts the processes that took part.
+    ``point`` is empty for the order that was never killed.
     """
 
     point: str

@@ -67,7 +67,8 @@ def check_deterministic(workflow: Callable[[Replay, str], Any] | None) -> Verdic
                 return verdict(False, f"Killed at {crash.died!r}, then {type(error).__name__}: {error}")
             counts = world.counts("keyed")
             if any(count > 1 for count in counts.values()) or not {"reserve", "ship"} <= counts.keys():
-                return verdict(False, f"Killed at {crash.died!r}, the effects are {counts}; wanted reserve and ship once, charge at most once.")
+                return verdict(False, f"Killed at {crash.died!r}, the effects are {counts}; "
+                                      "wanted reserve and ship once, charge at most once.")
     asked = [f"{event['value'][0]}" for event in _history(workflow) if event["event"] == "scheduled"]
     if "random" not in asked and "clock" not in asked:
         return verdict(False, "It survives, but the lottery or the clock is gone. Ask the replay for both: replay.random(), replay.now().")
@@ -177,7 +178,8 @@ def check_delay(delay: Any) -> Verdict:
 def check_zombie(answer: Any) -> Verdict:
     """Why a counter entity lost updates after a network partition."""
     return check_choice(answer, "fencing", {
-        "fencing": "two activations of one key are alive, and the old one writes last. Write against the revision you read: the store refuses the old one.",
+        "fencing": "two activations of one key are alive, and the old one writes last. "
+        "Write against the revision you read: the store refuses the old one.",
         "retries": "a retry can count twice, never too little. The counter lost updates.",
         "threads": "each host runs one task a key, as the log shows. Two hosts are the trouble.",
         "clock": "no step of a counter depends on the time.",

@@ -107,9 +107,10 @@ def latency_by_rate(rates: Sequence[float], exact: Mapping[str, Any], points: Ma
         fig,
         name="latency-by-rate",
         alt="Mean response time against requests a second, both logarithmic, four lines with simulated dots on them. At "
-        f"{quantity(float(rates[0]))} a second: a store at every call {low['remote']:.1f} ms, a log {low['log']:.1f}, a partition {low['partition']:.1f}, "
-        f"a cache beside the function {low['cached']:.1f}. The store's line turns up at 1,333 requests a second, cache and log near 4,000; the "
-        "partition's stays flat to the end.",
+        f"{quantity(float(rates[0]))} a second: a store at every call {low['remote']:.1f} ms, "
+        f"a log {low['log']:.1f}, a partition {low['partition']:.1f}, "
+        f"a cache beside the function {low['cached']:.1f}. The store's line turns up at 1,333 requests a second, "
+        "cache and log near 4,000; the partition's stays flat to the end.",
         caption="Where a line ends, the store is full. The partition's commit makes it slow when there is little to do, and "
         "it alone does not care how much there is.",
     )
@@ -136,9 +137,10 @@ def replay_time(times: Result) -> Figure:
     return Figure(
         fig,
         name="replay-time",
-        alt=f"Replay time against history length, both logarithmic: {pairs}. The dots lie about a line of proportion, {quantity(1e3 * per_step, digits=2)} microseconds a step.",
-        caption="Ten times the history, ten times the wait before the workflow does anything new. The vertical line is 51,200 events, two a "
-        f"step. {times.label}.",
+        alt=f"Replay time against history length, both logarithmic: {pairs}. "
+        f"The dots lie about a line of proportion, {quantity(1e3 * per_step, digits=2)} microseconds a step.",
+        caption="Ten times the history, ten times the wait before the workflow does anything new. "
+        f"The vertical line is 51,200 events, two a step. {times.label}.",
     )
 
 

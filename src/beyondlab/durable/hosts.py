@@ -48,7 +48,6 @@ class Host:
     """The host, in a ``with`` block. ``imports`` are modules that it imports once, for all its tasks."""
 
     def __init__(self, imports: Sequence[str] = (), *, timeout: float = 90.0) -> None:
-        self._socket: socket.socket | None = None
         self._imports, self._timeout = tuple(imports), timeout
         self._process: processes.Process | None = None
         self.address: tuple[str, int] | None = None

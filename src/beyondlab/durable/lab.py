@@ -195,7 +195,7 @@ def stream(readings: Sequence[Reading], *, every: int = 250) -> dict[str, Any]:
 
         def work(job: str) -> dict[str, int]:
             options = dict(JOBS[job])
-            name = job.replace(" ", "-").replace(",", "")
+            name = _token(job)
             for share in options.pop("deaths", ()):
                 death = host().run(processor.work, server.url, name, last=last, every=every, die_after=int(share * last), **options)
                 if not death.killed:
@@ -205,11 +205,12 @@ def stream(readings: Sequence[Reading], *, every: int = 250) -> dict[str, Any]:
         with ThreadPoolExecutor(2) as pool:
             done = dict(zip(JOBS, pool.map(work, JOBS)))
         found = {
-            job: sorted(map(json.dumps, nats.run(processor.stored(server, processor.RESULTS, f"results.{job.replace(' ', '-').replace(',', '')}.>"))))
+            job: sorted(map(json.dumps, nats.run(processor.stored(server, processor.RESULTS, f"results.{_token(job)}.>"))))
             for job in JOBS
         }
         arrived = nats.run(processor.stored(server, processor.READINGS, "sensors.>"))
     wanted = sorted(json.dumps(vars(result)) for results in processor.batch(arrived).values() for result in results)
+    nameless = found["killed, results without a name"]
     return {
         "readings in the stream": last,
         "late readings, dropped": done["never killed"]["late"],
@@ -219,8 +220,13 @@ def stream(readings: Sequence[Reading], *, every: int = 250) -> dict[str, Any]:
         "killed twice, as never killed": found["killed twice"] == found["never killed"],
         "computed again and dropped by name": done["killed twice"]["duplicates"],
         "wrong, state in memory only": len(set(found["killed, state in memory only"]) - set(wanted)),
-        "duplicates, results without a name": len(found["killed, results without a name"]) - len(set(found["killed, results without a name"])),
+        "duplicates, results without a name": len(nameless) - len(set(nameless)),
     }
+
+
+def _token(job: str) -> str:
+    """The name of a job as one token of a NATS subject."""
+    return job.replace(" ", "-").replace(",", "")
 
 
 def _history(path: Path, steps: int) -> None:

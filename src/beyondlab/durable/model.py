@@ -322,11 +322,6 @@ def decide(month: Month) -> Table:
     return table(["For remembering", "USD a month", "USD a million orders"], each, align="lrr")
 
 
-def ratio(published: float, ours: float) -> str:
-    """``ours / published`` for a claims table."""
-    return f"{ours / published:.2f}"
-
-
 def compare(rates: Sequence[float], request: Request, costs: Costs) -> Mapping[str, Array]:
     """:func:`latency` of all four architectures at all ``rates``."""
     return {name: np.array([latency(name, rate, request, costs) for rate in rates]) for name in ARCHITECTURES}
