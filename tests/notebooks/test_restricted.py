@@ -119,7 +119,7 @@ def install(folder: Path) -> None:
     """A virtual environment of binder/requirements.txt in ``folder``."""
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)], check=True)
-    pip = [*uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "-r", str(REQUIREMENTS)]
+    pip = [*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(folder / "bin" / "python"), "-r", str(REQUIREMENTS)]
     done = subprocess.run(pip, cwd=harness.ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         message = f"binder/requirements.txt cannot be installed here:\n{done.stderr[-2000:]}"
