@@ -4,7 +4,7 @@ import copy
 import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beyondlab.fleets import patches, printing, selectors, validation
@@ -217,6 +217,8 @@ def test_fields_survive_the_way_to_text_and_back(paths):
 
 
 @given(st.dictionaries(NAMES, st.integers(0, 3), max_size=3), st.dictionaries(NAMES, st.integers(0, 3), max_size=3), st.dictionaries(NAMES, st.integers(0, 3), max_size=3))
+@example({}, {"a": 0}, {"a": 1})
+@example({"a": 0}, {}, {})
 def test_apply_is_idempotent_and_ends_in_what_was_applied_last(first, second, other):
     def config(data):
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data}

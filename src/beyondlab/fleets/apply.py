@@ -229,10 +229,11 @@ def server_side_apply(
     merged = _merge(copy.deepcopy(dict(live)), config, schema, ())
     before = ownership.sets.get(key, set())
     theirs = ownership.others(key)
-    given_up = {path for path in before - wanted.keys() if not any(each[: len(path)] == path for each in theirs)}
+    kept = theirs | wanted.keys()
+    given_up = {path for path in before - wanted.keys() if not any(each[: len(path)] == path for each in kept)}
     for path in sorted(given_up, key=len):
         if not any(path[:length] in given_up for length in range(1, len(path))):
-            _remove(merged, path, keep=wanted.keys() | theirs)
+            _remove(merged, path, keep=kept)
     if before != set(wanted) or conflicts:
         ownership.times.pop(key, None)
     ownership.sets[key] = set(wanted)

@@ -20,7 +20,7 @@ from beyondlab.fleets.client import ApiError, Client, Unreachable
 GROUP, VERSION = "fleet.lab.example", "v1"
 CLUSTERS = f"clusters.{GROUP}/{VERSION}"
 THRESHOLD = float(os.environ.get("FLEET_THRESHOLD", "30"))
-EVERY = 0.2
+EVERY = 0.25
 """Seconds between two rounds of a loop."""
 
 GRACE = 20.0

@@ -372,7 +372,7 @@ class Fleet:
         def there() -> bool:
             return self.placement(name) == placement and all(c.ready(name) == placement.get(n, 0) == c.running() for n, c in self.clusters.items())
 
-        self.wait(there, f"{name} to run as {placement}")
+        wait_until(there, timeout=30, what=f"{name} to run as {placement}", interval=0.1)
 
     def remove(self, name: str) -> None:
         """Delete a workload everywhere and wait until its processes are gone, and kopf's finaliser with them."""
