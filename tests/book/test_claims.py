@@ -38,7 +38,7 @@ def test_each_chapter_has_a_claim_table_and_its_sources_below(path):
 def test_the_last_table_counts_and_the_text_ends_at_the_next_heading(tmp_path):
     other = shown("| Claim | Ours |\n|--|--|\n")
     path = notebook(tmp_path / "a.ipynb", shown(TABLE), other, shown(TABLE + "| last | 1 | 1 | 1 |\n"),
-                    markdown("Sources."), markdown("Why.\n\n## Decide\n\nnot this"))  # fmt: skip
+                    {"cell_type": "code", "source": ["assert"], "outputs": []}, markdown("Sources."), markdown("Why.\n\n## Decide\n\nnot this"))  # fmt: skip
     found = claims.read(path)
     assert "| last |" in found.table
     assert found.below == "Sources.\n\nWhy."

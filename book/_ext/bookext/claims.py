@@ -47,11 +47,11 @@ def read(path: Path) -> Claims:
 
 
 def _text_after(cells: list[dict], place: int) -> str:
-    """The Markdown between the cell at ``place`` and the next code cell, up to the next heading."""
+    """The Markdown from the cell at ``place`` to the next heading. Cells of code between are left out."""
     lines: list[str] = []
     for cell in cells[place + 1 :]:
         if cell["cell_type"] != "markdown":
-            break
+            continue
         for line in "".join(cell["source"]).splitlines():
             if line.startswith("#"):
                 return "\n".join(lines).strip()
