@@ -38,7 +38,7 @@ def crash_map(result: Result) -> Figure:
         axes.set_yticks(range(len(rows)), [_shown(row[0]) for row in rows])
         axes.set_xticks(range(len(columns)), columns)
         axes.xaxis.tick_top()
-        axes.tick_params(axis="y", labelsize=9)
+        axes.tick_params(axis="y", labelsize=9.5)
         axes.set(ylim=(len(rows) - 0.4, -0.6), ylabel="killed at step, point")
         axes.grid(visible=False)
     return Figure(

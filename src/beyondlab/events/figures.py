@@ -67,7 +67,7 @@ def overload(runs: Mapping[str, tuple[Any, Any]], *, begin: float, end: float) -
         axes.set(xlabel="minute in which the event came", ylabel="p99 age, s", xlim=(0, None))
         axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
         axes.minorticks_off()
-        axes.legend(loc="upper right", fontsize=9)
+        axes.legend(loc="upper right", fontsize=9.5)
     told = "; ".join(f"{name}: {quantity(float(value), digits=2)} s at most" for name, value in peaks.items())
     return Figure(
         fig,
@@ -92,7 +92,7 @@ def storm(runs: Mapping[str, tuple[Any, Any]], *, begin: float, end: float, widt
             ends[name] = y[-1]
             axes.plot((x + 0.5) * width, y, label=name, **{**series(place), "markersize": 3.5})
         axes.set(xlabel="second in which the request came", ylabel="answered in time, %", ylim=(-4, 104), xlim=(0, None))
-        axes.legend(loc="center right", fontsize=9)
+        axes.legend(loc="center right", fontsize=9.5)
     told = "; ".join(f"{name}: {value:.0f} % in the last {width:g} s" for name, value in ends.items())
     return Figure(
         fig,
@@ -115,7 +115,7 @@ def efficiency(shares: Sequence[float], scaled: Sequence[Scaled], fixed: Sequenc
             axes[0].semilogx(x, busy[place], label=name, **series(place + 1))
             axes[1].loglog(x, age[place], label=name, **series(place + 1))
         axes[0].set(ylabel="consumers busy, %", ylim=(0, 100))
-        axes[0].legend(loc="upper left", fontsize=9)
+        axes[0].legend(loc="upper left", fontsize=9.5)
         axes[1].set(ylabel="p99 age, s", xlabel="share of the time in which events come")
         axes[1].set_yticks([1, 10, 100], ["1", "10", "100"])
         axes[1].set_xticks(x, [percent(s, digits=1 if s < 0.05 else 2) for s in shares])

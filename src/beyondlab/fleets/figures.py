@@ -66,7 +66,7 @@ def loss(series_: Sequence[tuple[float, Mapping[str, int]]], marks: Mapping[str,
             axes.step(times, [counts[name] for _, counts in series_], where="post", **{**series(number), "marker": ""}, label=name)
         for place, (text, at) in enumerate(marks.items()):
             axes.axvline(at, color=colour("ink"), linewidth=0.9, linestyle=(0, (1, 2)))
-            axes.annotate(text, (at, max(total) + 0.3 + 0.75 * (place % 2)), xytext=(2, 0), textcoords="offset points", fontsize=9)
+            axes.annotate(text, (at, max(total) + 0.3 + 0.75 * (place % 2)), xytext=(2, 0), textcoords="offset points", fontsize=9.5)
         axes.set(xlabel="seconds", ylabel="processes of pods", ylim=(-0.3, max(total) + 1.9), yticks=range(0, max(total) + 1, 3))
         fig.legend(loc="outside upper center", ncols=2, columnspacing=1.2)
     return Figure(

@@ -88,7 +88,7 @@ def block_map(result: Result, *, columns: int = 41) -> Figure:
         row = -1
         for name, (first, _) in result["layers"].items():
             row = max(row + 1, first // columns)
-            axes.annotate(name, (columns + 0.3, row), fontsize=8.5, va="center", color=colour("ink"))
+            axes.annotate(name, (columns + 0.3, row), fontsize=9.5, va="center", color=colour("ink"))
         axes.set(ylim=(rows - 0.4, -0.7), xlim=(-0.8, columns + 9.5), xticks=[], yticks=[])
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
@@ -149,12 +149,12 @@ def scale_to_zero(found: Mapping[str, Sequence[model.Scaled]], *, rate: float) -
         for point in (last[0], last[-1]):
             text = f"kept {point.keep_alive:g} s" if point.keep_alive < 60 else f"kept {point.keep_alive / 60:g} min"
             at = (point.first_token, point.usd_per_1000)
-            axes.annotate(text, at, xytext=(6, 7), textcoords="offset points", fontsize=9)
+            axes.annotate(text, at, xytext=(6, 7), textcoords="offset points", fontsize=9.5)
         axes.set(xscale="log", yscale="log", xlabel="mean seconds to the first token", ylabel="USD per 1,000 requests")
         axes.set_xticks([0.3, 1, 3, 10], ["0.3", "1", "3", "10"])
         axes.set_yticks([10, 30, 100], ["10", "30", "100"])
         axes.minorticks_off()
-        fig.legend(loc="outside upper center", ncols=2, columnspacing=1.0, fontsize=9)
+        fig.legend(loc="outside upper center", ncols=2, columnspacing=1.0, fontsize=9.5)
     ends = "; ".join(
         f"{name}: from {quantity(points[0].first_token)} s for {quantity(points[0].usd_per_1000)} USD to "
         f"{quantity(points[-1].first_token)} s for {quantity(points[-1].usd_per_1000)} USD"
@@ -179,14 +179,14 @@ def cost_by_rate(rates: Sequence[float], found: Sequence[Sequence[model.Option]]
             line = {**series(number), "marker": ""}
             axes.loglog(rates, [options[number - 1].usd_per_1000 for options in found], label=label, **line)
         axes.axvline(even, color=colour("muted"), linewidth=1)
-        beside = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 9}
+        beside = {"xytext": (-4, 0), "textcoords": "offset points", "ha": "right", "fontsize": 9.5}
         axes.annotate(f"{even:.0f} a second", (even, 100), **beside)
         ticks = {1 / 3600: "1/h", 1 / 60: "1/min", 1: "1/s", 100: "100/s"}
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_yticks([1e-3, 1e-2, 0.1, 1, 10, 100], ["0.001", "0.01", "0.1", "1", "10", "100"])
         axes.minorticks_off()
         axes.set(xlabel="predictions", ylabel="USD per 1,000 predictions")
-        fig.legend(loc="outside upper center", ncols=3, columnspacing=1.0, fontsize=9)
+        fig.legend(loc="outside upper center", ncols=3, columnspacing=1.0, fontsize=9.5)
     first, last = found[0], found[-1]
     return Figure(
         fig,

@@ -37,7 +37,7 @@ def walls(rows: Mapping[str, Result]) -> Figure:
     """Start-up time against memory of each kind of isolation: filled marks measured now, open ones recorded."""
     places = {
         "process": (9, 3), "namespaces": (8, 4), "gVisor, ptrace": (-8, 8), "Wasm, Wasmtime": (9, -11),
-        "clone, our monitor": (-4, -19), "microVM, Linux": (-8, -17),
+        "clone, our monitor": (-4, -19), "microVM, Linux": (-8, 7),
     }  # fmt: skip
     with style():
         fig, axes = plt.subplots()
