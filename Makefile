@@ -7,7 +7,7 @@ PORT ?= 8000
 NOTEBOOKS ?= notebooks
 
 .DEFAULT_GOAL := help
-.PHONY: help book test serve lab notebooks record bench learner lock picture clean
+.PHONY: help book test packages serve lab notebooks record bench learner lock picture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,14 +20,19 @@ book: $(VENV)/.installed ## build the book to _build/html, warnings as errors
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@echo "The book: file://$(CURDIR)/_build/html/index.html (or make serve)"
 
-test: $(VENV)/.installed ## install what the tests need, then prove everything
-	@bash tools/packages.sh
+test: ## install what the tests need, then prove everything
+	@$(MAKE) --no-print-directory -j 2 $(VENV)/.installed packages
 	@bash tools/browser.sh $(BIN)/python
-	$(BIN)/python -m pytest --nbval notebooks -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/notebooks -m "not alone" -n 2
-	$(BIN)/python -m pytest tests/notebooks -m alone
-	$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/book -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/book
+	$(BIN)/python tools/prove.py --nbval notebooks -n 2 --dist loadfile
+	$(BIN)/python tools/prove.py tests/notebooks -m "not alone" -n 2
+	$(BIN)/python tools/prove.py tests/notebooks -m alone
+	$(BIN)/python tools/prove.py tests --ignore tests/notebooks --ignore tests/book -n 2 --dist loadfile
+	$(BIN)/python tools/prove.py tests/book
+
+# Debian's packages, the browser among them, are fetched while pip's are installed.
+packages:
+	@bash tools/packages.sh
+	@bash tools/browser.sh >/dev/null 2>&1 || true
 
 serve: book ## build, then serve the book on this machine (PORT=8000)
 	@echo "The book: http://127.0.0.1:$(PORT)/index.html (stop with Ctrl-C)"

@@ -27,7 +27,7 @@ if [ -n "$wanted" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   export DEBIAN_FRONTEND=noninteractive
   apt-get update -qq >/dev/null 2>&1
   for tool in $wanted; do
-    apt-get install -y -qq --no-install-recommends "${package[$tool]}" >/dev/null 2>&1 || echo "packages: no ${package[$tool]}"
+    apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${package[$tool]}" >/dev/null 2>&1 || echo "packages: no ${package[$tool]}"
   done
   wanted=$(missing)
 fi

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -228,58 +229,66 @@ POLICIES = {"one by one": (1, 0.0), "batches, no delay": (16, 0.0), "batches, 20
 
 def batching_runs(
     *,
-    heavy: float = 2.0,
+    heavy: float = 2.5,
     light: float = 0.2,
     counts: tuple[int, int] = (200, 30),
-    attempts: int = 2,
+    attempts: int = 3,
     tolerance: float = 1.3,
 ) -> dict[str, Any]:
     """The ranker behind the batcher, over HTTP, under a heavy and a light load; measured, and modelled.
 
-    ``heavy`` and ``light`` are loads in units of what the model can do one by one. Arrivals are Poisson, the same for
-    each batcher and for its model; the model draws the duration of a batch of a given size from those that the server
-    measured in the same run. A run whose throughput and model differ by more than ``tolerance`` is repeated, ``attempts``
-    at most: then something else took the processor in the middle of it.
+    ``heavy`` and ``light`` are loads in units of what the model can do one by one, timed just before. Arrivals are
+    Poisson, the same for each batcher and for its model; the model draws the duration of a batch of a given size from
+    those that the server measured in the same run. A load is run again, ``attempts`` times at most, where something else
+    took the processor in the middle of it: a throughput and its model differ by more than ``tolerance``, or the heavy
+    load was none, since the model one by one answered nearly all of it in time. The attempt nearest to its model is kept.
     """
     import urllib.request
 
     from beyondlab import sim
 
-    def post(url: str, document: Any) -> None:
-        urllib.request.urlopen(urllib.request.Request(url, json.dumps(document).encode()), timeout=30).read()
-
     found: dict[str, Any] = {}
     with server.model_server("ranker", {"1": ranker()}) as url:
-        target = f"{url}/v2/models/ranker/infer"
-        load.replay(target, [0.0] * 8, bodies(8))
-        with urllib.request.urlopen(f"{url}/curve?sizes=1,2,4,8,16", timeout=60) as answer:
-            curve = json.loads(answer.read())
-        found |= {f"batch of {size}": 1e3 * seconds for size, seconds in zip((1, 2, 4, 8, 16), curve)}
+        load.replay(f"{url}/v2/models/ranker/infer", [0.0] * 8, bodies(8))
         for name, factor, count in (("heavy", heavy, counts[0]), ("light", light, counts[1])):
-            due = sim.poisson(factor / curve[0], count=count, seed=3)
+            tried = []
+            for _ in range(attempts):
+                with urllib.request.urlopen(f"{url}/curve?sizes=1,2,4,8,16", timeout=60) as answer:
+                    curve = json.loads(answer.read())
+                due = sim.poisson(factor / curve[0], count=count, seed=3)
+                runs = {policy: _batcher_run(url, due, *settings) for policy, settings in POLICIES.items()}
+                apart = max(abs(math.log(run["per second"] / run["model per second"])) for run in runs.values())
+                slow = name == "light" or runs["one by one"]["per second"] < 0.7 * count / due[-1]
+                tried.append((not slow, apart, curve, runs))
+                if slow and apart < math.log(tolerance):
+                    break
+            _, _, curve, runs = min(tried, key=lambda attempt: attempt[:2])
+            found |= {f"batch of {size}": 1e3 * seconds for size, seconds in zip((1, 2, 4, 8, 16), curve)}
             found[f"{name}: offered"] = factor / curve[0]
-            for policy, (size, delay) in POLICIES.items():
-                post(f"{url}/batching", {"size": size, "delay": delay})
-                for _ in range(attempts):
-                    answers = load.replay(target, due, bodies(count))
-                    measured = batches(answers)
-                    modelled = batching.simulate(due, batching.resampled(*measured), size=size, delay=delay)
-                    ratio = answers.throughput / modelled.throughput
-                    if 1 / tolerance < ratio < tolerance:
-                        break
-                key = f"{name}, {policy}"
-                found |= {
-                    f"{key}: per second": answers.throughput,
-                    f"{key}: p50": 1e3 * answers.percentile(50),
-                    f"{key}: p99": 1e3 * answers.percentile(99),
-                    f"{key}: waited": 1e3 * float(np.median([a["parameters"]["waited"] for a in answers.documents])),
-                    f"{key}: batch": float(np.mean(measured[0])),
-                    f"{key}: model per second": modelled.throughput,
-                    f"{key}: model p50": 1e3 * modelled.percentile(50),
-                    f"{key}: model p99": 1e3 * modelled.percentile(99),
-                    f"{key}: model batch": modelled.mean_size,
-                }
+            found |= {f"{name}, {policy}: {key}": value for policy, run in runs.items() for key, value in run.items()}
     return found
+
+
+def _batcher_run(url: str, due: Any, size: int, delay: float) -> dict[str, float]:
+    """One load through one batcher: throughput (per second), times (ms), mean batch, each beside its model."""
+    import urllib.request
+
+    settings = urllib.request.Request(f"{url}/batching", json.dumps({"size": size, "delay": delay}).encode())
+    urllib.request.urlopen(settings, timeout=30).read()
+    answers = load.replay(f"{url}/v2/models/ranker/infer", due, bodies(len(due)))
+    measured = batches(answers)
+    modelled = batching.simulate(due, batching.resampled(*measured), size=size, delay=delay)
+    return {
+        "per second": answers.throughput,
+        "p50": 1e3 * answers.percentile(50),
+        "p99": 1e3 * answers.percentile(99),
+        "waited": 1e3 * float(np.median([a["parameters"]["waited"] for a in answers.documents])),
+        "batch": float(np.mean(measured[0])),
+        "model per second": modelled.throughput,
+        "model p50": 1e3 * modelled.percentile(50),
+        "model p99": 1e3 * modelled.percentile(99),
+        "model batch": modelled.mean_size,
+    }
 
 
 # Versions
