@@ -24,8 +24,7 @@ test: ## install what the tests need, then prove everything
 	@$(MAKE) --no-print-directory -j 2 $(VENV)/.installed packages
 	@bash tools/browser.sh $(BIN)/python
 	$(BIN)/python tools/prove.py --nbval notebooks -n 2 --dist loadfile
-	$(BIN)/python tools/prove.py tests/notebooks -m "not alone" -n 2
-	$(BIN)/python tools/prove.py tests/notebooks -m alone
+	$(BIN)/python tools/prove.py tests/notebooks -n 2 --dist worksteal
 	$(BIN)/python tools/prove.py tests --ignore tests/notebooks --ignore tests/book -n 2 --dist loadfile
 	$(BIN)/python tools/prove.py tests/book
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LIMIT = 4
+LIMIT = 6
 TESTS_FAILED = 1
 
 

@@ -155,7 +155,6 @@ def test_nothing_is_left_when_the_kernel_is_killed(path, tmp_path):
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.alone
 def test_cells_twice_beside_a_second_window_do_no_harm_and_leave_nothing(path, tmp_path):
     """One copy runs every cell twice in a row, another copy runs at the same time in the same folder."""
     temporary = tmp_path / "temporary"

@@ -163,7 +163,7 @@ def _runsc(program: Path) -> list[str]:
     return [RUNSC, "--platform=ptrace", "--network=none", "--ignore-cgroups", "do", str(program)]
 
 
-def gvisor(starts: int = 10, calls: int = 8_000) -> Row:
+def gvisor(starts: int = 6, calls: int = 8_000) -> Row:
     """The program on gVisor's kernel in user space, the Sentry; every system call of it is caught with ptrace."""
     with processes.scratch("probe-") as folder:
         folder.parent.chmod(0o711)  # the sandbox has no rights, and its state lies in this folder
