@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -170,8 +171,7 @@ def test_time_and_chance_are_the_same_in_each_replay(tmp_path):
 
 def test_a_sleep_is_not_begun_again(tmp_path, monkeypatch):
     clock, slept = [1_000.0], []
-    monkeypatch.setattr(replay.time, "time", lambda: clock[0])
-    monkeypatch.setattr(replay.time, "sleep", slept.append)
+    monkeypatch.setattr(replay, "time", SimpleNamespace(time=lambda: clock[0], sleep=slept.append))
     run(lambda ctx: ctx.sleep(60), tmp_path / "x.log", {})
     clock[0] += 45
     run(lambda ctx: ctx.sleep(60), tmp_path / "x.log", {})
