@@ -62,7 +62,7 @@ class Track(SphinxDirective):
     """``{track}``: a table of steps and what they sum to. Option ``limit``: the minutes they may take together."""
 
     has_content = True
-    option_spec = {"limit": directives.positive_int}  # noqa: RUF012
+    option_spec = {"limit": directives.positive_int}
 
     def run(self) -> list[nodes.Node]:
         known = {chapter.docname.rpartition("/")[2]: chapter for chapter in _every(self)}
@@ -84,18 +84,20 @@ class Track(SphinxDirective):
 
 
 class Timetable(SphinxDirective):
-    """``{timetable}``: every chapter with its time, its exercises, its labs and its needs."""
+    """``{timetable}``: every chapter with its time, its exercises and its labs. Option ``needs``: and with its needs."""
 
     has_content = False
+    option_spec = {"needs": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         rows, total = [], 0
         for chapter in _every(self):
             counts = count(Path(self.env.srcdir, chapter.docname + ".ipynb"))
             total += chapter.minutes
-            rows.append(f"| [{chapter.title}](/{chapter.docname}.ipynb) | {chapter.minutes} | {counts['exercises']} | {counts['labs']} | {chapter.needs} |")
-        head = ["| Chapter | Minutes | Exercises | Live cells | Needs |", "|:--|--:|--:|--:|:--|"]
-        return self.parse_text_to_nodes("\n".join([*head, *rows, f"| **All** | **{total:,}** | | | |"]))
+            needs = f": {chapter.needs[0].lower()}{chapter.needs[1:]}" if "needs" in self.options else ""
+            rows.append(f"| [{chapter.title}](/{chapter.docname}.ipynb){needs} | {chapter.minutes} | {counts['exercises']} | {counts['labs']} |")
+        head = ["| Chapter | Min. | Exercises | Labs |", "|:--|--:|--:|--:|"]
+        return self.parse_text_to_nodes("\n".join([*head, *rows, f"| **All** | **{total:,}** | | |"]))
 
 
 def count(path: Path) -> dict[str, int]:
