@@ -100,6 +100,8 @@ def test_tracks_fit_into_their_hours():
     for limit, lines in (*track_blocks("tracks"), *track_blocks("instructors")):
         assert 0 < sum(tracks.timed(tracks.steps(lines), minutes(), limit)) <= limit
     assert {step.name for step in tracks.steps(tour)} >= {step.name for lines in (operator, developer) for step in tracks.steps(lines)}
+    for lines in (operator, developer):  # "from nine o'clock [...] towards half past five": an hour and two breaks of 15 minutes
+        assert 16 * 60 + 55 <= 9 * 60 + sum(tracks.timed(tracks.steps(lines), minutes(), 420)) + 90 <= 17 * 60 + 30
     assert not {step.name for step in tracks.steps(operator)} & {step.name for step in tracks.steps(developer)}
 
 

@@ -82,7 +82,7 @@ def test_each_chapter_with_a_lab_has_a_section(path):
     if any("lab" in cell["metadata"].get("tags", ()) for cell in cells):
         section = re.search(rf"^## {re.escape(title)}$(.*?)(?=^## |\Z)", PAGE, flags=re.M | re.S)
         assert section, f"no section ## {title}"
-        assert len(re.findall(r"^: ", section[1], flags=re.M)) >= 3
+        assert len(re.findall(r"^: ", section[1], flags=re.M)) >= 1
 
 
 def test_no_message_stands_twice_in_a_section():
