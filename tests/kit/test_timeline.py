@@ -111,6 +111,12 @@ def test_the_picture_has_a_dot_for_each_event_and_its_words():
     assert drawn.svg == timeline.figure().svg
 
 
+def test_what_the_caption_says_holds():
+    begins = {strand: min(event.date[:4] for event in timeline.every() if event.strand == strand) for strand in timeline.STRANDS}
+    assert max(begins[strand] for strand in ("containers", "clusters", "functions")) < "2017"
+    assert "2017" == min(begins[strand] for strand in ("state", "isolation", "rules"))
+
+
 @pytest.mark.parametrize("places", [[1.0, 1.0, 1.0, 5.0], [0.0, 0.1, 9.9, 10.0], [5.0] * 10, [10.0] * 4, [0.0] * 4])
 def test_labels_stand_apart_and_inside(places):
     found = timeline._apart(places, 1.0, 0.0, 10.0)

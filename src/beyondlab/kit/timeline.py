@@ -208,8 +208,8 @@ def figure() -> Figure:
         fig,
         name="timeline",
         alt=f"A time axis from {BEGIN} down to {as_of().year}, {len(events)} dots in {len(names)} columns. Named: {labels}.",
-        caption=f"{len(events)} events since {BEGIN}, {last} of them from 2025 on. Containers come first; what isolates them and "
-                f"what keeps state follows; rules arrive last ({counts['rules']} of {len(events)}), and bind.",
+        caption=f"{len(events)} events since {BEGIN}, {last} of them from 2025 on. Containers, clusters and functions come first; "
+                f"what keeps state, what isolates, and rules follow from 2017 on. Rules are few, {counts['rules']}, and bind.",
     )
 
 
