@@ -9,11 +9,11 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from beyondlab.kit import book
-from bookext import chapters, claims, mathml, pages, recordings
+from bookext import chapters, claims, mathml, numbers, pages, recordings, timeline, tracks
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    for part in (mathml, chapters, claims, recordings, pages):
+    for part in (mathml, chapters, claims, recordings, numbers, timeline, tracks, pages):
         part.setup(app)
     sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(book.__file__)]
     version = zlib.crc32(b"".join(path.read_bytes() for path in sources)) or 1
