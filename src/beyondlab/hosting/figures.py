@@ -64,35 +64,48 @@ def size_against_start(seen: Result) -> Figure:
     )
 
 
+def _regions(axes: plt.Axes, one: CostMap, looks: Mapping[str, Mapping[str, object]]) -> None:
+    """Colour the map by its cheapest platform, a rectangle for each run of equal cells, and name the large regions."""
+    x, y = (np.append(a[0] * np.sqrt(a[0] / a[1]), a * np.sqrt(a[1] / a[0])) for a in (one.rates, one.cvs))
+    for row, cells in enumerate(one.cheapest):
+        starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1]))
+        for begin, end in zip(starts, np.append(starts[1:], cells.size)):
+            look = looks[one.platforms[cells[begin]]]
+            axes.fill_between([x[begin], x[end]], y[row], y[row + 1], **look)
+    axes.set(xscale="log", yscale="log", xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
+    for name, share in one.shares().items():
+        if share > 0.1:
+            rows, columns = np.nonzero(one.cheapest == one.platforms.index(name))
+            row, column = int(np.median(rows)), int(np.median(columns[rows == int(np.median(rows))]))
+            axes.text(
+                one.rates[column], one.cvs[row], name, ha="center", va="center", fontweight="bold",
+                bbox={"facecolor": colour("paper"), "edgecolor": "none", "pad": 2.5},
+            )  # fmt: skip
+    axes.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
+    axes.minorticks_off()
+    axes.grid(visible=False)
+
+
 def cost_map(everything: CostMap, steady: CostMap, *, closed_form: float) -> Figure:
     """Which platform is the cheapest, over rate and burstiness: all there is, and x86 without interruption.
 
     ``closed_form``: the rate at which Lambda and Fargate break even in closed form, drawn into the second map.
     """
     winners = [*everything.shares(), *(name for name in steady.shares() if name not in everything.shares())]
-    looks = {name: bars(number % 6 + 1) for number, name in enumerate(winners)}
+    looks = {name: bars(number % 6 + 1) | {"linewidth": 0} for number, name in enumerate(winners)}
     with style():
         fig, axes = plt.subplots(2, 1, figsize=(5.2, 6.4), sharex=True)
         titles = ("everything on offer", "x86, never interrupted")
         for panel, (one, title) in zip(axes, zip((everything, steady), titles)):
-            for number, name in enumerate(one.platforms):
-                mask = one.cheapest == number
-                if mask.any():
-                    panel.pcolormesh(
-                        one.rates, one.cvs, np.where(mask, 1.0, np.nan), shading="nearest", alpha=0.8,
-                        cmap=plt.matplotlib.colors.ListedColormap([looks[name]["facecolor"]]), rasterized=True,
-                    )  # fmt: skip
-            panel.set(xscale="log", yscale="log", ylabel="burstiness (cv)", title=title)
-            panel.set_yticks([0.1, 1, 10], ["0.1", "1", "10"])
-            panel.minorticks_off()
-            panel.grid(visible=False)
+            _regions(panel, one, looks)
+            panel.set(ylabel="burstiness (cv)", title=title)
         line = steady.line("Lambda", "Fargate")
         axes[1].plot(line, steady.cvs, color=colour("paper"), linewidth=3.6)
         axes[1].plot(line, steady.cvs, color=colour("ink"), linewidth=1.6, label="Lambda = Fargate")
         axes[1].plot([closed_form], [steady.cvs[0]], "D", color=colour("ink"), markersize=7, clip_on=False, label="… by the formula")
         axes[1].set(xlabel="requests a second, mean")
         axes[1].set_xticks([0.01, 0.1, 1, 10, 100, 1000], ["0.01", "0.1", "1", "10", "100", "1,000"])
-        handles = [Patch(facecolor=look["facecolor"], alpha=0.8, label=name) for name, look in looks.items()]
+        handles = [Patch(**look, label=name) for name, look in looks.items()]
         own, _ = axes[1].get_legend_handles_labels()
         fig.legend(handles=handles + own, loc="outside lower center", ncols=2)
     told = ". ".join(
@@ -108,6 +121,29 @@ def cost_map(everything: CostMap, steady: CostMap, *, closed_form: float) -> Fig
         f"and bends to the right; above a burstiness of {steady.cvs[known].max():.2g} there is none.",
         caption="Left, paid by the request; right, paid by the hour. Bursts push the border to the right until it is gone: "
         "idle capacity is what you pay a fleet for.",
+    )
+
+
+def own_map(one: CostMap, *, rate: float, cv: float) -> Figure:
+    """The cheapest platform for a reader's own workload, with the reader's place on the map."""
+    looks = {name: bars(number % 6 + 1) | {"linewidth": 0} for number, name in enumerate(one.shares())}
+    with style():
+        fig, axes = plt.subplots(figsize=(5.2, 3.6))
+        _regions(axes, one, looks)
+        axes.plot([rate], [cv], "*", color=colour("paper"), markersize=19)
+        axes.plot([rate], [cv], "*", color=colour("ink"), markersize=12, label="you")
+        axes.set(xlabel="requests a second, mean", ylabel="burstiness (cv)")
+        axes.set_xticks([0.01, 0.1, 1, 10, 100, 1000], ["0.01", "0.1", "1", "10", "100", "1,000"])
+        axes.minorticks_off()
+        handles = [Patch(**look, label=name) for name, look in looks.items()]
+        fig.legend(handles=handles + axes.get_legend_handles_labels()[0], loc="outside lower center", ncols=2)
+    told = ", ".join(f"{name} {percent(share, digits=2)}" for name, share in one.shares().items())
+    return Figure(
+        fig,
+        name="own-map",
+        alt=f"Map of the cheapest platform for one workload over requests a second and burstiness; shares of the map: {told}. "
+        f"A star stands at {rate:g} a second and a burstiness of {cv:g}, where {one.name(cv, rate)} is the cheapest.",
+        caption="Your place on your own map. How far is the border, and what would move you across it?",
     )
 
 
