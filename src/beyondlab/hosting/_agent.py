@@ -19,6 +19,8 @@ import threading
 import time
 
 TICK = 0.01
+OWNER = "BEYONDLAB_OWNER"
+"""By this, what belongs to a lab is found when the lab is gone."""
 
 
 class Agent:
@@ -37,7 +39,7 @@ class Agent:
         doors = [self.listen("door.sock", self.relay), self.listen("agent.sock", self.obey)]
         self.child = subprocess.Popen(
             self.specification["argv"],
-            env=self.specification["environment"],
+            env=self.specification["environment"] | {key: value for key, value in os.environ.items() if key == OWNER},
             cwd="root",
             stdin=subprocess.DEVNULL,
             preexec_fn=self.limits,

@@ -195,7 +195,7 @@ def scale_in(requests: int = 4, *, isolation: Isolation | None = None) -> dict[s
 
 def _ask(running: Any, outcomes: list[bool]) -> None:
     try:
-        running.get("/sleep?0.6")
+        running.get("/sleep?1.2")
         outcomes.append(True)
     except (Lost, ValueError):
         outcomes.append(False)

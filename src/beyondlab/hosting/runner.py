@@ -207,8 +207,6 @@ class Runner:
         apart = "net" in self.isolation.namespaces
         port = task.port if apart else processes.free_port()
         environment = {"PATH": "/usr/bin:/bin", "MALLOC_ARENA_MAX": "1", **task.environment, "PORT": str(port)}
-        if owner := os.environ.get("BEYONDLAB_OWNER"):
-            environment.setdefault("BEYONDLAB_OWNER", owner)
         program, *arguments = task.command
         argv = [sys.executable, "-I", "-S", *arguments] if program == "python" else [program, *arguments]
         limited = self.isolation.limits == "rlimits"
