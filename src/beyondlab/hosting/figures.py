@@ -119,7 +119,7 @@ def cost_map(everything: CostMap, steady: CostMap, *, closed_form: float) -> Fig
         alt=f"Two maps of the cheapest platform over requests a second, 0.01 to 1,000, and burstiness, 0.1 to 10; shares of the "
         f"map. {told}. In the second map the line on which Lambda and Fargate cost the same begins at {line[0]:.1f} a second "
         f"and bends to the right; above a burstiness of {steady.cvs[known].max():.2g} there is none.",
-        caption="Left, paid by the request; right, paid by the hour. Bursts push the border to the right until it is gone: "
+        caption="In each map: left, paid by the request; right, paid by the hour. Bursts push the border to the right until it is gone: "
         "idle capacity is what you pay a fleet for.",
     )
 
