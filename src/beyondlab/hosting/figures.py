@@ -68,10 +68,11 @@ def _regions(axes: plt.Axes, one: CostMap, looks: Mapping[str, Mapping[str, obje
     """Colour the map by its cheapest platform, a rectangle for each run of equal cells, and name the large regions."""
     x, y = (np.append(a[0] * np.sqrt(a[0] / a[1]), a * np.sqrt(a[1] / a[0])) for a in (one.rates, one.cvs))
     for row, cells in enumerate(one.cheapest):
+        top = y[row + 1] * (1.02 if row + 1 < len(one.cvs) else 1.0)  # no seam below the next row
         starts = np.flatnonzero(np.append(True, cells[1:] != cells[:-1]))
         for begin, end in zip(starts, np.append(starts[1:], cells.size)):
             look = looks[one.platforms[cells[begin]]]
-            axes.fill_between([x[begin], x[end]], y[row], y[row + 1], **look)
+            axes.fill_between([x[begin], x[end]], y[row], top, **look)
     axes.set(xscale="log", yscale="log", xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
     for name, share in one.shares().items():
         if share > 0.1:
