@@ -1,0 +1,1 @@
+"""Serverless containers: tasks placed, run, metered and priced."""
