@@ -6,6 +6,7 @@ built, rather than by a script on each visit.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,31 @@ REDIRECT = """<!DOCTYPE html>
 """
 
 
+def parse(html: str) -> tuple[BeautifulSoup, list[str]]:
+    """The markup as a tree, and its drawings, whose places it holds: a chapter's drawings are half of its elements."""
+    drawings: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        drawings.append(match[0])
+        return f'<svg data-drawing="{len(drawings) - 1}"></svg>'
+
+    return BeautifulSoup(re.sub(r"<svg\b.*?</svg>", keep, html, flags=re.S), "html.parser"), drawings
+
+
+def write(soup: BeautifulSoup, drawings: list[str]) -> str:
+    """What :func:`parse` read, as markup again."""
+    return re.sub(r'<svg data-drawing="(\d+)"></svg>', lambda match: drawings[int(match[1])], str(soup))
+
+
 def repair(html: str) -> str:
     """The body of a page with its markup put right. The same body gives the same result."""
-    soup = BeautifulSoup(html, "html.parser")
+    soup, drawings = parse(html)
+    put_right(soup)
+    return write(soup, drawings)
+
+
+def put_right(soup: BeautifulSoup) -> None:
+    """Repair a page's tree in place."""
     _tables(soup)
     _citations(soup)
     _solutions(soup)
@@ -52,7 +75,6 @@ def repair(html: str) -> str:
         link.string = "#"
     for section in soup.select("section.tex2jax_ignore"):
         del section["class"]
-    return str(soup)
 
 
 def _scroll(soup: BeautifulSoup, element: Tag, label: str) -> None:
@@ -113,14 +135,17 @@ def _code(soup: BeautifulSoup) -> None:
 
 def outline(html: str) -> list[dict[str, str]]:
     """The second-level headings of a page: ``id`` and ``title``."""
-    soup = BeautifulSoup(html, "html.parser")
+    return headings(parse(html)[0])
+
+
+def headings(soup: BeautifulSoup) -> list[dict[str, str]]:
+    """The second-level headings of a page's tree."""
     found = []
-    for section in soup.select("section[id]"):
+    for section in soup.find_all("section", id=True):
         heading = section.find("h2", recursive=False)
         if heading:
-            for link in heading.select("a.headerlink"):
-                link.decompose()
-            found.append({"id": section["id"], "title": " ".join(heading.get_text().split())})
+            words = [text for text in heading.find_all(string=True) if not text.find_parent("a", class_="headerlink")]
+            found.append({"id": section["id"], "title": " ".join("".join(words).split())})
     return found
 
 
@@ -146,8 +171,10 @@ def prepare(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     if app.builder.format != "html":
         return
     if context.get("body"):
-        context["body"] = repair(context["body"])
-        context["outline"] = outline(context["body"])
+        soup, drawings = parse(context["body"])
+        put_right(soup)
+        context["outline"] = headings(soup)
+        context["body"] = write(soup, drawings)
     context["parts"] = _navigation(app, pagename)
     context["is_cover"] = pagename == app.config.root_doc
     path = Path(app.srcdir, pagename + ".ipynb")

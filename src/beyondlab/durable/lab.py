@@ -1,6 +1,6 @@
 """The lab of "Stateful serverless": what the notebook's experiments call.
 
-One recording, :data:`NAME`, of three labs, as each needs something else: processes that can be forked and killed
+One recording, ``NAME``, of three labs, as each needs something else: processes that can be forked and killed
 (everywhere but Windows); DBOS, NATS and an MQTT client (from PyPI); workerd (from npm). Where one cannot run, its recorded
 figures are shown, the others are measured.
 """

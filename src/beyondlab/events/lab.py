@@ -559,7 +559,7 @@ class _Sqs:
 
 
 class Twin:
-    """The queue from scratch behind the same verbs. Time is what :meth:`sleep` lets pass."""
+    """The queue from scratch behind the same verbs. Time is what ``sleep`` lets pass."""
 
     def __init__(self) -> None:
         from beyondlab.events.queueing import EventQueue

@@ -1,6 +1,6 @@
 """Backpressure, order and scaling on events, by simulation and in closed form. Times in seconds, money in USD.
 
-What queues alone can say is in :mod:`beyondlab.sim`; here is what events add: capacity, keys, batches, polling, and an
+What queues alone can say is in ``beyondlab.sim``; here is what events add: capacity, keys, batches, polling, and an
 autoscaler in the loop.
 """
 

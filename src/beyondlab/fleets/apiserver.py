@@ -136,7 +136,7 @@ class ApiServer:
         await self._define()
 
     async def answer(self, request: Request) -> Answer | Events:
-        """Answer one request. Raises :class:`StatusError`."""
+        """Answer one request. Raises ``errors.StatusError``."""
         match request.path.strip("/").split("/"):
             case ["healthz"] | ["livez"]:
                 return Answer("ok")

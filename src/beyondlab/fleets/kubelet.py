@@ -118,7 +118,7 @@ class Kubelet:
         self.stop()
 
     def start(self) -> Kubelet:
-        """Register the node and begin. Raises :class:`Unreachable` if there is no API server."""
+        """Register the node and begin. Raises ``client.Unreachable`` if there is no API server."""
         self._register()
         self._threads = [threading.Thread(target=run, name=f"{self.name}-{run.__name__}", daemon=True) for run in (self._watch, self._loop)]
         for thread in self._threads:

@@ -266,7 +266,7 @@ class Fleet:
     """Three clusters and the kopf operator that keeps workloads on them. A context manager.
 
     The operator and the fleet's own objects live on the last member, ``on-premises``: the hub. It reaches every cluster
-    through a :class:`Link`, which can be cut. ``threshold``: seconds of silence after which a cluster counts as lost.
+    through a ``links.Link``, which can be cut. ``threshold``: seconds of silence after which a cluster counts as lost.
     """
 
     def __init__(self, members: Sequence[Member] = MEMBERS, *, threshold: float = 1.0) -> None:

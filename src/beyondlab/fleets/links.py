@@ -1,7 +1,7 @@
 """A network between clusters that can be cut: a TCP forwarder which, while cut, swallows everything in silence.
 
 A partition is not a refusal: packets vanish, connections stay open, callers wait until their time is up. After
-:meth:`Link.heal` what was held back arrives, as TCP's retransmission would have it.
+``Link.heal`` what was held back arrives, as TCP's retransmission would have it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from beyondlab.kit.tables import quantity
 
 
 def cold_starts(result: Result) -> Figure:
-    """The phases of the first answer on both platforms, stacked; ``result`` of :func:`lab.platforms`."""
+    """The phases of the first answer on both platforms, stacked; ``result`` of ``lab.platforms``."""
     names = ("Lambda", "Cloud Run")
     shown = {"process": 6, "runtime": 3, "imports": 1, "session": 2, "hand-over": 5}
     with style():

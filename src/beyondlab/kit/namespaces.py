@@ -1,7 +1,7 @@
 """Commands in fresh namespaces, the way containers start them: with a root file system and a memory limit if wanted.
 
 Nothing is left behind: processes and control groups go with the block, and with this interpreter if it is killed
-(:mod:`.processes`). The interpreter itself never enters a namespace; a launcher process (:mod:`._namespaces`) does.
+(:mod:`.processes`). The interpreter itself never enters a namespace; a launcher process (``_namespaces``) does.
 """
 
 from __future__ import annotations

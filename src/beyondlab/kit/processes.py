@@ -1,7 +1,7 @@
 """Real programs in a ``with`` block: started, waited for, stopped, and never left behind.
 
 Every program runs in a session of its own and carries a random token in its environment. It is stopped when the block
-is left, on an exception, on an interrupt, when the interpreter ends, and, by a guard process (:mod:`._guard`), when
+is left, on an exception, on an interrupt, when the interpreter ends, and, by a guard process (``_guard``), when
 the interpreter is killed. Not caught: a program that empties its environment, makes its own session and detaches from
 its parent, all three.
 

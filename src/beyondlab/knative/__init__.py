@@ -1,0 +1,1 @@
+"""Knative and portable serverless: autoscaler, activator, queue-proxy, manifests, one handler in five places."""

@@ -105,7 +105,7 @@ class Throttler:
         self._dispatch()
 
     async def acquire(self) -> Tracker:
-        """A pod with a place for one more; release it with :meth:`release`."""
+        """A pod with a place for one more; release it with ``release``."""
         if not self._waiting and (tracker := self.policy(self.trackers)):
             return tracker
         turn = asyncio.get_running_loop().create_future()

@@ -135,7 +135,7 @@ def _closed(schema: Any) -> Any:
 def problems(kind: str, manifest: Mapping[str, Any]) -> list[str]:
     """What the schema finds wrong, one line each: the path, and what is wrong with it. Empty if nothing is.
 
-    Raises ValueError if ``kind`` is not one of :data:`KINDS`.
+    Raises ValueError if ``kind`` is not one of ``KINDS``.
     """
     if kind not in KINDS:
         raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")

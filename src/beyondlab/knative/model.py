@@ -31,7 +31,7 @@ MONTH = 30 * 86_400.0
 class Result:
     """One simulated revision. Arrays have one entry a request; times in seconds.
 
-    ``outcome``: :data:`DIRECT`, :data:`QUEUED` for a place in a pod, or :data:`COLD`: no pod was ready when it came.
+    ``outcome``: ``DIRECT``, ``QUEUED`` for a place in a pod, or ``COLD``: no pod was ready when it came.
     ``ticks``: the autoscaler's decisions, columns time, ready, alive, stable, panic, desired.
     """
 
@@ -140,7 +140,7 @@ class Traffic:
 
 
 def traffic(functions: int = 100, *, hours: float = 6.0, most_rate: float = 5.0, seed: int = 7) -> Traffic:
-    """The first ``functions`` HTTP functions of a workload like Azure's (:func:`beyondlab.sim.workload`) that are called.
+    """The first ``functions`` HTTP functions of a workload like Azure's (``workloads.workload``) that are called.
 
     Those called more than ``most_rate`` times a second are left out: they never scale to zero. Raises ValueError if
     the workload holds too few.

@@ -208,7 +208,7 @@ class Mesh:
     """The application and its sidecars. A context manager; :meth:`apply` changes what the mesh does, without a restart.
 
     ``description`` is :func:`~beyondlab.mesh.description.shop` by default. With ``spans`` every sidecar reports
-    the spans of sampled requests to :attr:`collector`; without ``logs`` there are no access logs.
+    the spans of sampled requests to ``collector``; without ``logs`` there are no access logs.
     """
 
     def __init__(self, description: Description | None = None, *, spans: bool = False, logs: bool = True) -> None:

@@ -3,7 +3,7 @@
 A row is a mapping: ``start`` (milliseconds until the program had run and ended, or had answered), ``start p99`` (of as
 many starts), ``memory`` (KiB that one more instance has to itself), ``call`` (nanoseconds that one call of the guest to
 whoever serves it takes: of processor time for the first two walls, by the clock for the others), ``host kernel`` (nanoseconds of the host's kernel for one such call, where it was measured), ``overhead`` (KiB of it that are not guest memory),
-``allowed`` (system calls that the wall lets through to the host's kernel, of :data:`surface.NUMBERS`).
+``allowed`` (system calls that the wall lets through to the host's kernel, of ``surface.NUMBERS``).
 
 Memory is what /proc calls private. The kernel's own bookkeeping, some tens of KiB a process, is not in it.
 """

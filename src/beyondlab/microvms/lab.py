@@ -1,6 +1,6 @@
 """The lab of the chapter on microVMs: its experiments run where the machine has what each of them needs.
 
-One recording, :data:`NAME`, is made of several labs, as each needs something else: /dev/kvm, QEMU and a kernel, user
+One recording, ``NAME``, is made of several labs, as each needs something else: /dev/kvm, QEMU and a kernel, user
 namespaces, gVisor, Wasmtime. Where one cannot run, its recorded figures are shown, the others are measured.
 """
 

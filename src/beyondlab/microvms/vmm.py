@@ -1,6 +1,6 @@
 """The course's virtual machine monitor: one guest, a handful of devices, snapshots and clones.
 
-The processor is KVM's where there is one and the course's interpreter elsewhere; :attr:`Vm.processor` says which. A
+The processor is KVM's where there is one and the course's interpreter elsewhere; ``Vm.processor`` says which. A
 snapshot is two files, as Firecracker's: the registers, and the guest's memory, sparse. A clone maps the second one
 copy-on-write.
 """
@@ -49,7 +49,7 @@ class Vm:
     """One virtual machine. A context manager; leaving it gives its memory and descriptors back.
 
     ``memory_mib``: the guest's memory, 1 to 4,096 MiB. ``processor``: ``kvm`` or ``interpreter``, by default
-    :func:`processor_here`. ``entropy``: gives the words that the guest reads from :data:`guests.ENTROPY`; the host's
+    :func:`processor_here`. ``entropy``: gives the words that the guest reads from ``guests.ENTROPY``; the host's
     randomness by default. ``drive``: a file that the guest reads in sectors; ``limiter``: what it may read.
 
     Raises ValueError for a memory size or a processor that there is none of.
@@ -107,7 +107,7 @@ class Vm:
     def run(self, *, until: Sequence[int] = (), argument: int = 0, exits: int = 10**9) -> Exit:
         """Run the guest, serving its devices, until it writes to one of the ports ``until`` or halts.
 
-        ``argument`` is what it reads from :data:`guests.ARGUMENT`. Raises TimeoutError after ``exits`` exits.
+        ``argument`` is what it reads from ``guests.ARGUMENT``. Raises TimeoutError after ``exits`` exits.
         """
         for _ in range(exits):
             left = self._cpu.run()
@@ -146,7 +146,7 @@ class Vm:
             self._offset = left.value * SECTOR_BYTES
 
     def boot(self, code: bytes) -> None:
-        """Load a guest and run it to the end of its init, as it says by writing to :data:`guests.READY`."""
+        """Load a guest and run it to the end of its init, as it says by writing to ``guests.READY``."""
         self.load(code)
         self.run(until=[guests.READY])
 
@@ -193,7 +193,7 @@ class Vm:
         """A virtual machine that goes on where the snapshot was taken. ``options`` as for :class:`Vm`.
 
         Its memory is the file mapped copy-on-write, or, with ``copy``, a full copy of it. ``new_generation``: tell the
-        guest, through :data:`guests.GENERATION`. Raises :class:`SnapshotError` for files that are no snapshot.
+        guest, through ``guests.GENERATION``. Raises :class:`SnapshotError` for files that are no snapshot.
         """
         try:
             document = json.loads(Path(state).read_bytes())

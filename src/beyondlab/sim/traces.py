@@ -74,7 +74,7 @@ class Invocations:
     app: str
     function: str
     trigger: str
-    """One of :data:`TRIGGERS`."""
+    """One of ``TRIGGERS``."""
     per_minute: NDArray[np.int64]
     """Invocations in each minute of the day, shape (1440,)."""
 
@@ -188,7 +188,7 @@ class Reader(Generic[Row]):
 def read_invocations(source: Source, *, on_error: OnError = "raise") -> Reader[Invocations]:
     """Invocations per minute of each function: ``HashOwner,HashApp,HashFunction,Trigger,1,…,1440``.
 
-    Faults: a blank line, a wrong number of columns, an empty name, a trigger not in :data:`TRIGGERS`, a count that is no
+    Faults: a blank line, a wrong number of columns, an empty name, a trigger not in ``TRIGGERS``, a count that is no
     whole number from 0 to 2**63 - 1, a function that occurred before, bytes that are no UTF-8 text, broken quotes.
 
     Parameters
