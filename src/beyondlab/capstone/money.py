@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from beyondlab import sim
 from beyondlab.capstone import numbers, stages
 from beyondlab.capstone.product import HOURS, SECONDS, Choice, Product
 from beyondlab.durable import model as durable
@@ -12,7 +13,6 @@ from beyondlab.functions import model as functions
 from beyondlab.kit.prices import price
 from beyondlab.mesh import tax
 from beyondlab.microvms import model as microvms
-from beyondlab.sim.closed_form import keep_alive_exact
 
 GB_OF_A_VCPU = 1769 / 1024
 """Memory of a function that gets one vCPU, GB."""
@@ -69,8 +69,9 @@ def _functions(load: functions.Workload) -> float:
 
 @lru_cache(64)
 def _kept(rate: float) -> float:
-    """Instances of a dashboard that is kept 900 s after its last request of 50 ms."""
-    return keep_alive_exact(rate, 0.05, 900.0).instances
+    """Instances of a dashboard that is kept 900 s after its last request of 50 ms, by the keep-alive simulator."""
+    times = sim.poisson(rate, count=4_000, seed=1)
+    return sim.simulate(times, 0.05, 900.0).mean_instances
 
 
 def _readings(product: Product, choice: Choice, site: int, moment: str, seed: int) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from beyondlab.capstone.plan import ATTEMPTS as _ATTEMPTS
+from beyondlab.capstone.plan import BATCH
 from beyondlab.inference import batching
 from beyondlab.kit.tables import Table, table
 from beyondlab.mesh import tax
@@ -36,7 +38,7 @@ OUT = Number("an alert on its way out", 50.0, "ms", "chosen")
 BUSY = Number("use of pods that are always there, at the day's peak", 0.6, "", "chosen")
 SESSION = Number("a log's group notices a dead consumer", 45.0, "s", "Kafka's default since KIP-735")
 VISIBILITY = Number("a queue shows an unacknowledged message again", 30.0, "s", "SQS's default")
-ATTEMPTS = Number("deliveries before the dead-letter queue", 3.0, "", "chosen")
+ATTEMPTS = Number("deliveries before the dead-letter queue", float(_ATTEMPTS), "", "chosen")
 GVISOR_TAX = Number("gVisor's share of the work", 0.03, "", "Ant Group: 25 % of applications under 3 %")
 KATA_CPU = Number("a microVM's overhead in a pod", 0.25, "vCPU", "Kubernetes' example for Kata with Firecracker")
 KATA_MEMORY = Number("the same in memory", 120.0, "MiB", "the same")
@@ -48,8 +50,6 @@ ASSUMED = (
     GVISOR_TAX, KATA_CPU, KATA_MEMORY, SYSTEM, INGEST,
 )  # fmt: skip
 
-BATCH = 10
-"""Readings that a consumer takes at once: SQS's and Lambda's default."""
 WINDOW = 1.0
 """Seconds that a batch waits for more."""
 PARTITIONS = 12
