@@ -143,15 +143,22 @@ def lived(found: Sequence[Fault], late: float = 0.0, *, months: float = 2_000.0,
     return float(fine.mean())
 
 
-def repeats(product: Product, choice: Choice) -> float:
-    """Alerts a month that go out twice, expected: what a dead consumer had done and not acknowledged, and no key stopped.
+def repeats(product: Product, choice: Choice, window: float, seed: int = 1) -> float:
+    """Alerts a month that go out twice, expected: a consumer dies between sending an alert and noting it.
 
-    A queue's consumer acknowledges one by one: it repeats the one in hand. A log's commits a batch: it repeats on
-    average (b − 1) / 2 of b. A direct call is not repeated. With compare-and-set or durable execution the alert
-    carries an id, and the repetition is seen.
+    It is there for ``window`` seconds after each alert; a death is as likely at any moment. A direct call is not
+    repeated. With compare-and-set or durable execution the alert carries an id, and its repetition is seen.
     """
     if choice.events == "direct" or choice.state != "database":
         return 0.0
-    again = 1.0 if choice.events == "queue" else (numbers.BATCH - 1) / 2
-    ordinary, burst = product.alerts
-    return CRASHES * again * (ordinary + burst) / product.readings
+    each = sum(product.alerts) / SECONDS / instances(product, choice, seed)
+    return (CRASHES + POISONED * deliveries(choice)) * each * window
+
+
+def repeats_lived(rate: float, window: float, deaths: int, *, seed: int = 1) -> int:
+    """The same by simulation: alerts at random moments, ``rate`` a second; how many of ``deaths`` fall into a window."""
+    rng = np.random.default_rng(seed)
+    alerts = np.cumsum(rng.exponential(1 / rate, deaths))
+    moments = rng.random(deaths) * alerts[-1]
+    last = np.searchsorted(alerts, moments, side="right") - 1
+    return int(np.count_nonzero((last >= 0) & (moments - alerts[np.maximum(last, 0)] < window)))

@@ -85,6 +85,7 @@ def pareto(table: pandas.DataFrame, named: Mapping[str, Choice], requirements: R
         axes.minorticks_off()
         for letter, choice in zip("ABCDEF", named.values()):
             row = np.flatnonzero((table[list(Choice.__dataclass_fields__)] == [getattr(choice, n) for n in Choice.__dataclass_fields__]).all(axis=1))
+            axes.scatter(cost[row], height[row], s=75, facecolors="none", edgecolors=colour("ink"), linewidths=1.0)
             axes.annotate(letter, (cost[row[0]], height[row[0]]), xytext=(-11, -19), textcoords="offset points", fontweight="bold",
                           arrowprops={"arrowstyle": "-", "color": colour("ink"), "linewidth": 0.8})  # fmt: skip
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, fontsize=9.5)

@@ -132,7 +132,8 @@ def evaluate(choice: Choice, product: Product = Product(), *, seed: int = 1) -> 
     """What ``choice`` comes to, for ``product``. Raises :class:`Invalid`, with the reason, if it cannot be built."""
     if reason := invalid(choice):
         raise Invalid(f"{choice}: {reason}")
-    found, shift = distribution(product, choice, seed), sum(fixed(product, choice).values())
+    around = fixed(product, choice)
+    found, shift = distribution(product, choice, seed), sum(around.values())
     values, shares = found
     in_time = int(np.searchsorted(values, product.on_time - shift, side="right"))
     late = 1.0 - (float(shares[in_time - 1]) if in_time else 0.0)
@@ -148,7 +149,7 @@ def evaluate(choice: Choice, product: Product = Product(), *, seed: int = 1) -> 
         portability=scores.portability(choice),
         residency=1.0 if choice.orchestration == "one cluster" else 0.0,
         late=max(late, 0.0),
-        repeats=going_wrong.repeats(product, choice),
+        repeats=going_wrong.repeats(product, choice, around["state"] / 2, seed),
         lines=lines,
         faults=wrong,
     )
