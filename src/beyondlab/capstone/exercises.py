@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from beyondlab.capstone import solutions
 from beyondlab.capstone.model import evaluate
 from beyondlab.capstone.money import always
-from beyondlab.capstone.product import HOURS, Choice, Product, Requirements
-from beyondlab.capstone.record import Record, decision_record
+from beyondlab.capstone.product import DIMENSIONS, HOURS, Choice, Product, Requirements
+from beyondlab.capstone.record import LEAST
 from beyondlab.kit.exercises import Verdict, check_choice, check_function, check_number, verdict
 from beyondlab.kit.prices import price
 
@@ -35,7 +34,7 @@ def check_product(share: float | None) -> Verdict:
     """Exercise 2: availability under three independent faults of 0.1, 0.2 and 0.05 per cent."""
     return check_number(
         share, 0.999 * 0.998 * 0.9995, rtol=1e-7,
-        mistakes=[(0.999 * 0.998 * 0.9995 * 0 + 0.9965, "That subtracts the sum. Nearly: a moment with two faults counts once."),
+        mistakes=[(0.9965, "That subtracts the sum. Nearly: a moment with two faults counts once."),
                   (0.998, "That is the worst of the three; the others take their share too."),
                   (1 - 0.001 * 0.002 * 0.0005, "That is the chance that not all three are there at once.")],
         hint="An alert arrives if the first fault does not hit it, and the second, and the third.",
@@ -48,7 +47,7 @@ def check_beats(beats: Callable[[Sequence[float], Sequence[float]], bool] | None
     def reference(a: Sequence[float], b: Sequence[float]) -> bool:
         return all(x <= y for x, y in zip(a, b)) and any(x < y for x, y in zip(a, b))
 
-    cases = [((1, 1), (2, 2)), ((1, 2), (1, 2)), ((1, 2), (1, 3)), ((1, 3), (2, 2)), ((2, 2), (1, 1)), ((0, 5, 1), (0, 5, 2))]
+    cases = [((1, 1), (2, 2)), ((1, 2), (1, 2)), ((1, 2), (1, 3)), ((1, 3), (2, 2)), ((2, 2), (1, 1)), ((1, 4), (3, 3)), ((0, 5, 1), (0, 5, 2))]
     return check_function(beats, cases, reference=reference, hint="Nowhere worse, and somewhere better.")
 
 
@@ -91,11 +90,6 @@ def check_own(choice: Choice | None, reasons: Mapping[str, str] | None) -> Verdi
         return verdict(False, "Not answered yet: replace None with a Choice, and say why.")
     if any(choice == solution.choice for solution in solutions.SOLUTIONS.values()):
         return verdict(False, "That is one of the three worked solutions. Change a decision.")
-    record: Record | None = None
-    try:
-        record = decision_record(choice, reasons or {})
-    except ValueError as error:
-        if "reasons" in str(error):
-            return verdict(False, f"Not yet: {error}.")
-    passed: Any = solutions.check(choice)
-    return passed if record is None or not passed else verdict(True, f"{passed.message} The record has {len(record.split())} words.")
+    if missing := [name for name in DIMENSIONS if len((reasons or {}).get(name, "").strip()) < LEAST]:
+        return verdict(False, f"Say why for {', '.join(missing)}: {LEAST} characters or more.")
+    return solutions.check(choice)

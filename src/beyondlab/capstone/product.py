@@ -215,8 +215,9 @@ class Miss:
             return f"{self.requirement}: never within {self.wanted:g} {UNITS[self.requirement]}: alerts are lost"
         limit = "at most" if self.requirement in AT_MOST else "at least"
         digits = {"cost": ",.0f", "availability": ".5f", "isolation": ".0f"}.get(self.requirement, ".2f")
+        unit = "level" if self.requirement == "isolation" and self.by == 1 else UNITS[self.requirement]
         return (f"{self.requirement}: {self.found:{digits}}, {limit} {self.wanted:{digits}} wanted; "
-                f"missed by {self.by:{digits}} {UNITS[self.requirement]}")  # fmt: skip
+                f"missed by {self.by:{digits}} {unit}")  # fmt: skip
 
 
 def misses(scores: Mapping[str, float], requirements: Requirements = Requirements()) -> list[Miss]:

@@ -13,7 +13,7 @@ from beyondlab.kit.tables import table
 LEAST = 12
 """Characters that a reason has at least."""
 FORMS = {"cost": "{:,.0f} USD a month", "p99": "{:.2f} s", "availability": "{:.5f}", "isolation": "level {:.0f}",
-         "portability": "{:.2f}", "residency": "{:.0%} leaves B"}  # fmt: skip
+         "portability": "{:.2f}", "residency": "{:.2f} leaves B"}  # fmt: skip
 
 
 class Record(str):

@@ -22,9 +22,9 @@ POPULAR = Choice("container", "sidecar", "one cluster", "containers", "database"
 """What "the cloud-native stack" usually means: one cluster, sidecars, pods that are always there, a log, a database."""
 
 _KV = "compare-and-set on the broker that is there anyway; an id in each alert, so none goes out twice"
-_QUEUE = "batches of ten make the model six times cheaper, and a burst waits instead of being refused"
+_QUEUE = "batches of ten make the model five times cheaper, and a burst waits instead of being refused"
 _PLACES = "B's data must stay in B; A can fail over to B, not the other way round"
-_KNATIVE = "follows the day, and starts pods in a burst, when a twelfth of all alerts come within seconds"
+_KNATIVE = "follows the day, and starts pods in a burst, when one alert in thirteen comes"
 
 SOLUTIONS: Mapping[str, Solution] = {
     "cheapest": Solution(

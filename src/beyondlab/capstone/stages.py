@@ -130,7 +130,7 @@ def _enrich(product: Product, compute: str, way: str, devices: tuple[int, ...], 
         if way == "log":
             taken = sim.queue(ready, taken, PARTITIONS).response
     elif compute == "containers":
-        taken, instances = _pods(ready, work, pods if way != "log" else min(pods, PARTITIONS), way), float(pods)
+        taken, instances = in_pods(ready, work, pods if way != "log" else min(pods, PARTITIONS), way), float(pods)
     else:
         most = PARTITIONS if way == "log" else numbers.MOST
         initial = 0 if cold else min(most, max(1, math.ceil(float(work.sum()) / span / 0.7)))
@@ -149,7 +149,7 @@ def _batches(product: Product, devices: tuple[int, ...], moment: str, seed: int)
 _SECONDS = np.array([0.0, *(numbers.seconds(size) for size in range(1, BATCH + 1))])
 
 
-def _pods(ready: Array, work: Array, pods: int, way: str) -> Array:
+def in_pods(ready: Array, work: Array, pods: int, way: str) -> Array:
     """Pods that are always there. A direct call finds a bounded queue, an event an unbounded one."""
     if way != "direct":
         return sim.queue(ready, work, pods).response
