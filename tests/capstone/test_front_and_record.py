@@ -90,7 +90,7 @@ def test_check_tells_what_is_missed_and_by_how_much(choice, requirements, says, 
 
 def test_record_has_its_parts_and_writes_only_on_request(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = decision_record(CHEAPEST.choice, CHEAPEST.reasons, alternatives=[replace(CHEAPEST.choice, isolation="microvm")])
+    text = decision_record(CHEAPEST.choice, CHEAPEST.reasons, date="2026-11-27", alternatives=[replace(CHEAPEST.choice, isolation="microvm")])
     for part in ("Context", "Decision", "Requirements", "Consequences", "Alternatives", "microvm for gvisor", "Status: Proposed"):
         assert part in text
     assert all(reason in text for reason in CHEAPEST.reasons.values())

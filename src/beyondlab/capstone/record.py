@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -35,7 +36,7 @@ def decision_record(
     reasons: Mapping[str, str],
     *,
     title: str = "Design of the fleet's alert path",
-    date: str = "2026-11-27",
+    date: str | None = None,
     status: str = "Proposed",
     product: Product = Product(),
     requirements: Requirements = Requirements(),
@@ -44,7 +45,7 @@ def decision_record(
     """The record of a decision for ``choice``.
 
     ``reasons``: decision (a key of :data:`~beyondlab.capstone.product.DIMENSIONS`) -> why, in your words; one for each.
-    ``alternatives``: designs to be compared with, such as :func:`beyondlab.capstone.front.nearest` gives. A requirement
+    ``date``: of the decision, by default today, as 2026-11-27. ``alternatives``: designs to be compared with, such as :func:`beyondlab.capstone.front.nearest` gives. A requirement
     that is missed is written down as missed. Raises ValueError for a reason that is missing or says nothing.
     """
     for name in reasons:
@@ -61,7 +62,7 @@ def decision_record(
     worst = sorted(outcome.faults, key=lambda fault: -fault.unavailability)[:3]
     parts = [
         f"#### {title}",
-        f"*{date}. Status: {status}.*",
+        f"*{date or datetime.date.today().isoformat()}. Status: {status}.*",
         "**Context.** "
         f"{a:,} devices in country A and {b:,} in B send {product.rate:,.0f} readings a second, enriched by a model with "
         f"third-party code; an alert is late after {product.on_time:g} s. B's data must stay in B.",
