@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup, Tag
 from sphinx.application import Sphinx
 
 from beyondlab.kit.book import css_variables
-from bookext import chapters
+from bookext import chapters, epub
 
 UNUSED = (
     "*.png", "basic.css", "mystnb*.css", "pygments.css", "sphinx_highlight.js", "images", "locales", "scripts", "styles", "vendor",
@@ -66,6 +66,7 @@ def put_right(soup: BeautifulSoup) -> None:
     _tables(soup)
     _citations(soup)
     _solutions(soup)
+    _signatures(soup)
     _code(soup)
     for link in soup.select("a.headerlink"):
         title = link.find_parent(["h1", "h2", "h3", "h4", "dt", "figcaption", "caption"])
@@ -123,6 +124,16 @@ def _solutions(soup: BeautifulSoup) -> None:
         summary.string = text
 
 
+def _signatures(soup: BeautifulSoup) -> None:
+    """A long signature's parameters, one a line, are no list of definitions."""
+    for listed in soup.select("dt.sig dl"):
+        for part in listed.find_all(["dd"]):
+            part.name = "span"
+            part["class"] = ["sig-line"]
+        listed.name = "span"
+        listed["class"] = ["sig-lines"]
+
+
 def _code(soup: BeautifulSoup) -> None:
     for block in soup.select("div.highlight > pre"):
         box = block.find_parent("div", class_=["output", "cell_output"])
@@ -173,6 +184,10 @@ def prepare(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     if context.get("body"):
         soup, drawings = parse(context["body"])
         put_right(soup)
+        if app.builder.name == "epub":
+            epub.settle(soup)
+            drawings = [epub.drawing(svg) for svg in drawings]
+            context["frame"] = "epub.html"
         context["outline"] = headings(soup)
         context["body"] = write(soup, drawings)
     context["parts"] = _navigation(app, pagename)
@@ -189,7 +204,7 @@ def prepare(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
 
 def finish(app: Sphinx, failure: Exception | None) -> None:
     """Write the palette and the start page; remove what no page loads."""
-    if failure or app.builder.format != "html":
+    if failure or app.builder.format != "html" or app.builder.name == "epub":
         return
     out = Path(app.outdir)
     static = out / "_static"
