@@ -38,6 +38,25 @@ REDIRECT = """<!DOCTYPE html>
 """
 
 
+_SPAN = re.compile(r'<(span|em) class="([\w -]+)">([^<]*)</\1>')
+_COLOURED = set("k kn kc kd kp kr kt ow nf fm nc nd ne s s1 s2 sa sb sc sd se sh si sr ss sx dl".split()) | set(
+    "m mi mf mh mb mo il c c1 ch cm cp cs nt na gp".split()
+)
+"""What the style sheet gives a colour to. Every other mark that Pygments and Sphinx put around a word has no effect."""
+_PLAIN = {"pre", "sig-paren", "default_value", "sig-param"}
+
+
+def lighten(html: str) -> str:
+    """The markup without marks around words that nothing uses: they are most elements of a page with much code."""
+
+    def keep(match: re.Match[str]) -> str:
+        mark = match[2]
+        plain = mark in _PLAIN or (mark not in _COLOURED and len(mark) <= 2)
+        return match[3] if plain else match[0]
+
+    return _SPAN.sub(keep, _SPAN.sub(keep, html))
+
+
 def parse(html: str) -> tuple[BeautifulSoup, list[str]]:
     """The markup as a tree, and its drawings, whose places it holds: a chapter's drawings are half of its elements."""
     drawings: list[str] = []
@@ -46,7 +65,7 @@ def parse(html: str) -> tuple[BeautifulSoup, list[str]]:
         drawings.append(match[0])
         return f'<svg data-drawing="{len(drawings) - 1}"></svg>'
 
-    return BeautifulSoup(re.sub(r"<svg\b.*?</svg>", keep, html, flags=re.S), "html.parser"), drawings
+    return BeautifulSoup(re.sub(r"<svg\b.*?</svg>", keep, lighten(html), flags=re.S), "html.parser"), drawings
 
 
 def write(soup: BeautifulSoup, drawings: list[str]) -> str:
