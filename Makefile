@@ -36,7 +36,7 @@ test: $(VENV)/.installed ## install what the tests need, then prove everything
 	$(BIN)/python -m pytest tests/notebooks -m "not alone" -n 2
 	$(BIN)/python -m pytest tests/notebooks -m alone
 	$(BIN)/python -m pytest tests --ignore tests/notebooks --ignore tests/book -n 2 --dist loadfile
-	$(BIN)/python -m pytest tests/book
+	$(BIN)/python -m pytest tests/book -n 2 --dist loadfile
 
 serve: book ## build, then serve the book on this machine (PORT=8000)
 	@echo "The book: http://127.0.0.1:$(PORT)/index.html (stop with Ctrl-C)"
