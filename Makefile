@@ -5,9 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PORT ?= 8000
 NOTEBOOKS ?= notebooks
+SOLUTIONS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help book test packages serve lab notebooks record bench learner lock picture clean
+.PHONY: help book epub print test packages serve lab notebooks record bench learner lock picture clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,13 +21,21 @@ book: $(VENV)/.installed ## build the book to _build/html, warnings as errors
 	$(BIN)/jupyter-book build . -W -n --keep-going
 	@echo "The book: file://$(CURDIR)/_build/html/index.html (or make serve)"
 
+epub: $(VENV)/.installed ## build the book for e-readers to _build/epub
+	$(BIN)/jupyter-book build . -W -n --keep-going --builder custom --custom-builder epub
+	@echo "The book: $(CURDIR)/_build/epub/beyond-docker-beyond-lambda.epub"
+
+print: book ## print every page of text to _build/print (SOLUTIONS=1 unfolds)
+	@bash tools/browser.sh $(BIN)/python
+	$(BIN)/python tools/printed.py $(if $(SOLUTIONS),--solutions)
+
 test: ## install what the tests need, then prove everything
 	@$(MAKE) --no-print-directory -j 2 $(VENV)/.installed packages
 	@bash tools/browser.sh $(BIN)/python
 	$(BIN)/python tools/prove.py --nbval notebooks -n 2 --dist loadfile
 	$(BIN)/python tools/prove.py tests/notebooks -n 2 --dist worksteal
 	$(BIN)/python tools/prove.py tests --ignore tests/notebooks --ignore tests/book -n 2 --dist loadfile
-	$(BIN)/python tools/prove.py tests/book
+	$(BIN)/python tools/prove.py tests/book -n 2 --dist loadfile
 
 # Debian's packages, the browser among them, are fetched while pip's are installed.
 packages:
@@ -38,7 +47,7 @@ serve: book ## build, then serve the book on this machine (PORT=8000)
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 notebooks: $(VENV)/.installed ## execute the notebooks again and store their outputs
 	$(BIN)/python tools/notebooks.py execute $(NOTEBOOKS)

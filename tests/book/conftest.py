@@ -1,15 +1,20 @@
-"""The built book, served on this machine, and a real browser that has read every page of it."""
+"""The built book, served on this machine, and a real browser that has read every page of it.
+
+The book is built once for all workers of a test run: the first that needs it builds, the others wait at a lock.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import gzip
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,16 +54,48 @@ DRAWINGS = """() => [...document.querySelectorAll("figure.drawing")].map((f) => 
 })"""
 
 
+def _once(folder: Path, name: str, make: Callable[[], str | None]) -> None:
+    """Call ``make`` in the first of all workers that comes here; fail in each of them if it tells of a fault."""
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / f"{name}.done"
+        if not done.exists():
+            done.write_text(make() or "")
+        if fault := done.read_text():
+            pytest.fail(fault, pytrace=False)
+
+
+def _build(out: Path, *more: str) -> str | None:
+    """Build the book with warnings as errors outside the working tree; what went wrong."""
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--path-output", str(out), "-W", "-n", "--keep-going", *more]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    if not run.returncode:
+        return None
+    told = [line for line in (run.stdout + run.stderr).splitlines() if "WARNING" in line or "ERROR" in line or "Error" in line]
+    return "the book does not build without warnings:\n" + "\n".join(told or run.stderr.splitlines()[-20:])
+
+
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The HTML of the book, built with warnings as errors outside the working tree."""
-    out = tmp_path_factory.mktemp("book")
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", ".", "--path-output", str(out), "-W", "-n", "--keep-going"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    if run.returncode:
-        told = [line for line in (run.stdout + run.stderr).splitlines() if "WARNING" in line or "ERROR" in line or "Error" in line]
-        pytest.fail("the book does not build without warnings:\n" + "\n".join(told or run.stderr.splitlines()[-20:]), pytrace=False)
-    return out / "_build" / "html"
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test run share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "book"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def site(shared: Path) -> Path:
+    """The HTML of the book."""
+    _once(shared, "html", lambda: _build(shared))
+    return shared / "_build" / "html"
+
+
+@pytest.fixture(scope="session")
+def epub(shared: Path, site: Path) -> Path:
+    """The EPUB of the book, made from what the HTML's build has read."""
+    _once(shared, "epub", lambda: _build(shared, "--builder", "custom", "--custom-builder", "epub"))
+    return next((shared / "_build" / "epub").glob("*.epub"))
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -120,11 +157,11 @@ class Visit:
     """What happened while a page was open."""
 
     page: str
-    mode: str
     hosts: set[str] = field(default_factory=set)
     trouble: list[str] = field(default_factory=list)
     weight: int = 0
     violations: list[str] = field(default_factory=list)
+    modes: list[str] = field(default_factory=list)
     overflow: list[Any] = field(default_factory=list)
     drawings: list[dict[str, Any]] = field(default_factory=list)
     cookies: list[Any] = field(default_factory=list)
@@ -133,40 +170,85 @@ class Visit:
 
 @pytest.fixture(scope="session")
 def visits(browser: Any, address: str, pages: list[str]) -> list[Visit]:
-    """Every page, opened in light and in dark, at a desk and on a phone."""
+    """Every page, opened once: in light at a desk, then in dark at a desk (what only a desk shows), then in dark on a phone.
+
+    Two browsers share the pages, the heaviest first, since axe computes in the page and a machine has two cores at least.
+    """
+    heaviest_first = sorted((page for page in pages if page != "index.html"), key=lambda name: "notebooks" not in name)
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in heaviest_first:
+        waiting.put(name)
+    found: list[Visit] = []
+    faults: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            from playwright.sync_api import sync_playwright
+
+            with sync_playwright() as playwright:
+                own = playwright.chromium.launch(executable_path=browser_path(), args=FLAGS)
+                while not faults:
+                    try:
+                        name = waiting.get_nowait()
+                    except queue.Empty:
+                        break
+                    found.append(_visit(own, address, name))
+                own.close()
+        except BaseException as fault:  # it is raised where the tests can see it
+            faults.append(fault)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    if faults:
+        raise faults[0]
+    assert len(found) == len(heaviest_first)
+    return sorted(found, key=lambda visit: visit.page)
+
+
+def _visit(browser: Any, address: str, name: str) -> Visit:
     from axe_playwright_python.sync_playwright import Axe
 
-    axe, found = Axe(), []
-    for mode in ("light", "dark"):
-        for name in (page for page in pages if page != "index.html"):
-            context = browser.new_context(viewport=DESK, color_scheme=mode)
-            page, visit, responses = context.new_page(), Visit(name, mode), []
-            page.on("request", lambda r, v=visit: v.hosts.add(urlsplit(r.url).hostname or "") if not r.url.startswith("data:") else None)
-            page.on("requestfailed", lambda r, v=visit: v.trouble.append(f"failed: {r.url}"))
-            page.on("console", lambda m, v=visit: v.trouble.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
-            page.on("pageerror", lambda e, v=visit: v.trouble.append(f"exception: {e}"))
-            page.on("response", lambda r, seen=responses: seen.append(r))
-            page.goto(address + name, wait_until="load")
-            page.evaluate("document.fonts.ready")
-            for response in list(responses):
-                if response.status >= 400:
-                    visit.trouble.append(f"{response.status}: {response.url}")
-                visit.weight += len(gzip.compress(response.body()))
-            visit.violations = _axe(axe, page)
-            page.set_viewport_size(PHONE)
-            if mode == "light":
-                visit.overflow = page.evaluate(OVERFLOW)
-                visit.drawings = page.evaluate(DRAWINGS)
-            else:
-                visit.violations += [f"{told} (phone)" for told in _axe(axe, page)]
-            visit.cookies, visit.stored = context.cookies(), page.evaluate("Object.keys({...localStorage, ...sessionStorage})")
-            context.close()
-            found.append(visit)
-    return found
+    axe, visit, responses = Axe(), Visit(name), []
+    context = browser.new_context(viewport=DESK, color_scheme="light")
+    page = context.new_page()
+    page.set_default_timeout(90_000)
+    page.on("request", lambda r: visit.hosts.add(urlsplit(r.url).hostname or "") if not r.url.startswith("data:") else None)
+    page.on("requestfailed", lambda r: visit.trouble.append(f"failed: {r.url}"))
+    page.on("console", lambda m: visit.trouble.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: visit.trouble.append(f"exception: {e}"))
+    page.on("response", lambda r: responses.append(r))
+    page.goto(address + name, wait_until="load")
+    page.evaluate("document.fonts.ready")
+    for response in list(responses):
+        if response.status >= 400:
+            visit.trouble.append(f"{response.status}: {response.url}")
+        visit.weight += len(gzip.compress(response.body()))
+
+    def look(where: str, only: str | None = None) -> None:
+        visit.modes.append(f"{page.evaluate(PAPER)} {where}")
+        visit.violations += [f"{told} ({where})" for told in _axe(axe, page, only)]
+
+    look("light, desk")
+    page.emulate_media(color_scheme="dark")
+    if page.locator(".contents").count():
+        look("dark, desk", ".contents, .outline, .top")
+    page.set_viewport_size(PHONE)
+    look("dark, phone")
+    visit.overflow = page.evaluate(OVERFLOW)
+    visit.drawings = page.evaluate(DRAWINGS)
+    visit.cookies, visit.stored = context.cookies(), page.evaluate("Object.keys({...localStorage, ...sessionStorage})")
+    context.close()
+    return visit
 
 
-def _axe(axe: Any, page: Any) -> list[str]:
-    result = axe.run(page, options={"runOnly": AXE_TAGS, "resultTypes": ["violations"]}).response
+PAPER = "getComputedStyle(document.body).backgroundColor"
+
+
+def _axe(axe: Any, page: Any, only: str | None = None) -> list[str]:
+    result = axe.run(page, context=only, options={"runOnly": AXE_TAGS, "resultTypes": ["violations"]}).response
     return [
         f"{rule['id']}: {' '.join(map(str, node['target']))}: {node.get('failureSummary', '').splitlines()[-1:]}"
         for rule in result["violations"]

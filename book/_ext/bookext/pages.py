@@ -15,7 +15,7 @@ from bs4 import BeautifulSoup, Tag
 from sphinx.application import Sphinx
 
 from beyondlab.kit.book import css_variables
-from bookext import chapters
+from bookext import chapters, epub
 
 UNUSED = (
     "*.png", "basic.css", "mystnb*.css", "pygments.css", "sphinx_highlight.js", "images", "locales", "scripts", "styles", "vendor",
@@ -38,6 +38,25 @@ REDIRECT = """<!DOCTYPE html>
 """
 
 
+_SPAN = re.compile(r'<(span|em) class="([\w -]+)">([^<]*)</\1>')
+_COLOURED = set("k kn kc kd kp kr kt ow nf fm nc nd ne s s1 s2 sa sb sc sd se sh si sr ss sx dl".split()) | set(
+    "m mi mf mh mb mo il c c1 ch cm cp cs nt na gp".split()
+)
+"""What the style sheet gives a colour to. Every other mark that Pygments and Sphinx put around a word has no effect."""
+_PLAIN = {"pre", "sig-paren", "default_value", "sig-param"}
+
+
+def lighten(html: str) -> str:
+    """The markup without marks around words that nothing uses: they are most elements of a page with much code."""
+
+    def keep(match: re.Match[str]) -> str:
+        mark = match[2]
+        plain = mark in _PLAIN or (mark not in _COLOURED and len(mark) <= 2)
+        return match[3] if plain else match[0]
+
+    return _SPAN.sub(keep, _SPAN.sub(keep, html))
+
+
 def parse(html: str) -> tuple[BeautifulSoup, list[str]]:
     """The markup as a tree, and its drawings, whose places it holds: a chapter's drawings are half of its elements."""
     drawings: list[str] = []
@@ -46,7 +65,7 @@ def parse(html: str) -> tuple[BeautifulSoup, list[str]]:
         drawings.append(match[0])
         return f'<svg data-drawing="{len(drawings) - 1}"></svg>'
 
-    return BeautifulSoup(re.sub(r"<svg\b.*?</svg>", keep, html, flags=re.S), "html.parser"), drawings
+    return BeautifulSoup(re.sub(r"<svg\b.*?</svg>", keep, lighten(html), flags=re.S), "html.parser"), drawings
 
 
 def write(soup: BeautifulSoup, drawings: list[str]) -> str:
@@ -66,6 +85,7 @@ def put_right(soup: BeautifulSoup) -> None:
     _tables(soup)
     _citations(soup)
     _solutions(soup)
+    _signatures(soup)
     _code(soup)
     for link in soup.select("a.headerlink"):
         title = link.find_parent(["h1", "h2", "h3", "h4", "dt", "figcaption", "caption"])
@@ -123,6 +143,16 @@ def _solutions(soup: BeautifulSoup) -> None:
         summary.string = text
 
 
+def _signatures(soup: BeautifulSoup) -> None:
+    """A long signature's parameters, one a line, are no list of definitions."""
+    for listed in soup.select("dt.sig dl"):
+        for part in listed.find_all(["dd"]):
+            part.name = "span"
+            part["class"] = ["sig-line"]
+        listed.name = "span"
+        listed["class"] = ["sig-lines"]
+
+
 def _code(soup: BeautifulSoup) -> None:
     for block in soup.select("div.highlight > pre"):
         box = block.find_parent("div", class_=["output", "cell_output"])
@@ -173,6 +203,10 @@ def prepare(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     if context.get("body"):
         soup, drawings = parse(context["body"])
         put_right(soup)
+        if app.builder.name == "epub":
+            epub.settle(soup)
+            drawings = [epub.drawing(svg) for svg in drawings]
+            context["frame"] = "epub.html"
         context["outline"] = headings(soup)
         context["body"] = write(soup, drawings)
     context["parts"] = _navigation(app, pagename)
@@ -189,7 +223,7 @@ def prepare(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
 
 def finish(app: Sphinx, failure: Exception | None) -> None:
     """Write the palette and the start page; remove what no page loads."""
-    if failure or app.builder.format != "html":
+    if failure or app.builder.format != "html" or app.builder.name == "epub":
         return
     out = Path(app.outdir)
     static = out / "_static"

@@ -45,7 +45,7 @@ def beaten_by(values: NDArray[np.float64], row: int) -> int | None:
 def sweep(product: Product = Product(), *, seed: int = 1, **options: Any) -> pandas.DataFrame:
     """Every design that can be built, scored on the cores of this machine: decisions and figures, one row a design.
 
-    All designs get the same readings. ``options`` go to :func:`beyondlab.sim.sweep`.
+    All designs get the same readings. ``options`` go to :func:`beyondlab.sim.sweeps.sweep`.
     """
     a, b = product.devices
     if product != Product(devices=product.devices):

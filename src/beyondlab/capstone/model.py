@@ -159,7 +159,7 @@ FIGURES = ("cost", "p99", "availability", "isolation", "portability", "residency
 
 
 def score(seed: int, devices_a: int = 12_000, devices_b: int = 8_000, **decisions: str) -> dict[str, float]:
-    """One design as :func:`beyondlab.sim.sweep` wants it: its decisions as texts in, its figures as numbers out.
+    """One design as :func:`beyondlab.sim.sweeps.sweep` wants it: its decisions as texts in, its figures as numbers out.
 
     The level of isolation is called ``level``, for ``isolation`` is the decision.
     """

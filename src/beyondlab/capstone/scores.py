@@ -45,7 +45,7 @@ MOVES = {
     "state": {"key-value, own": 0.9, "key-value, managed": 0.3, "entity, own": 0.6, "entity, managed": 0.1,
               "database, own": 0.9, "database, managed": 0.9},
 }  # fmt: skip
-"""Part -> what it is -> the share of it that moves as it is. Judged, not measured: see :data:`REASONS`."""
+"""Part -> what it is -> the share of it that moves as it is. Judged, not measured: see ``REASONS``."""
 
 REASONS = {
     "code": "lines of the handler over lines of handler and adapter, counted by the Knative chapter",

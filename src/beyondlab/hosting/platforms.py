@@ -35,7 +35,7 @@ class NotValid(ValueError):
 
 
 def describe(task: Task, platform: str) -> dict[str, Any]:
-    """The description of ``task`` for one of :data:`PLATFORMS`, as it is sent to the platform's API."""
+    """The description of ``task`` for one of ``PLATFORMS``, as it is sent to the platform's API."""
     if platform not in PLATFORMS:
         raise ValueError(f"platform={platform!r}: must be one of {', '.join(PLATFORMS)}")
     return _DESCRIBE[platform](task)
