@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas
 
 BINS = 0.5
+STEADY = 0.9995
+"""Share of alerts on time from which a mark on the front is filled."""
 
 
 def age_by_arrival(choice: Choice, product: Product = Product(), *, seed: int = 1) -> tuple[np.ndarray, np.ndarray, float]:
@@ -61,16 +63,16 @@ def burst(choices: Mapping[str, Choice], product: Product = Product()) -> Figure
 
 
 def pareto(table: pandas.DataFrame, named: Mapping[str, Choice], requirements: Requirements = Requirements()) -> Figure:
-    """All lawful designs by cost and p99; the front, levels of isolation and availability marked, some of them named."""
+    """All lawful designs by cost and p99; the front, levels of isolation and availability marked, up to three of them named by letters."""
     ahead, good = front(aims(table)), meets(table, requirements)
     cost, p99 = table["cost"].to_numpy(float), table["p99"].to_numpy(float)
     top = 20.0
     height = np.where(np.isfinite(p99), p99, top)
-    steady = table["availability"].to_numpy(float) >= requirements.availability
+    steady = table["availability"].to_numpy(float) >= STEADY
     with style():
         fig, axes = plt.subplots(figsize=(5.2, 4.6))
-        axes.axhspan(requirements.p99, 40, color=colour("grid"), alpha=0.5, linewidth=0)
-        axes.axvspan(requirements.cost, 1200, color=colour("grid"), alpha=0.5, linewidth=0)
+        axes.axhspan(requirements.p99, 30, color=colour("grid"), alpha=0.5, linewidth=0)
+        axes.axvspan(requirements.cost, 1100, color=colour("grid"), alpha=0.5, linewidth=0)
         axes.scatter(cost[~ahead], height[~ahead], s=9, color=colour("muted"), marker=".", label="beaten", linewidths=0)
         for number, level in enumerate((2, 3, 4, 5), 1):
             look = series(number)
@@ -83,18 +85,18 @@ def pareto(table: pandas.DataFrame, named: Mapping[str, Choice], requirements: R
         axes.set(xlabel="USD a month", ylabel="p99 of the alert path, s", xlim=(380, 1100), ylim=(0.05, 30))
         axes.set_yticks([0.1, 1, 3, top], ["0.1", "1", "3", "lost"])
         axes.minorticks_off()
-        for letter, choice in zip("ABCDEF", named.values()):
+        for letter, choice, place in zip("ABC", named.values(), [(-11, -19), (-11, -19), (-24, 10)]):
             row = np.flatnonzero((table[list(Choice.__dataclass_fields__)] == [getattr(choice, n) for n in Choice.__dataclass_fields__]).all(axis=1))
             axes.scatter(cost[row], height[row], s=75, facecolors="none", edgecolors=colour("ink"), linewidths=1.0)
-            axes.annotate(letter, (cost[row[0]], height[row[0]]), xytext=(-11, -19), textcoords="offset points", fontweight="bold",
+            axes.annotate(letter, (cost[row[0]], height[row[0]]), xytext=place, textcoords="offset points", fontweight="bold",
                           arrowprops={"arrowstyle": "-", "color": colour("ink"), "linewidth": 0.8})  # fmt: skip
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, fontsize=9.5)
-    names = ", ".join(f"{letter} {name}" for letter, name in zip("ABCDEF", named))
+    names = ", ".join(f"{letter} {name}" for letter, name in zip("ABC", named))
     return Figure(
         fig, name="front",
         alt=f"{len(table)} designs by USD a month, {cost.min():.0f} to {cost.max():.0f}, and p99, {p99.min():.2f} s upwards, logarithmic; "
         f"{int(np.isinf(p99).sum())} at the top lose over a hundredth of the alerts. {int(ahead.sum())} are on the front. "
         f"{int(good.sum())} meet all requirements. Named: {names}.",
         caption=f"Not shaded: within {requirements.cost:g} USD and {requirements.p99:g} s. Marks are on the front of five aims, two of which "
-        f"are drawn; a hollow mark keeps under {100 * requirements.availability:g} % on time. {names}.",
+        f"are drawn; a hollow mark keeps under {100 * STEADY:g} % on time. {names}.",
     )  # fmt: skip
