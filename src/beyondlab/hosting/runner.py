@@ -1,7 +1,7 @@
 """A small Fargate: places tasks on hosts, unpacks their image, isolates, limits, starts, meters, stops and replaces them.
 
 Tasks are real processes. Where this machine allows it, each has namespaces of its own (mount, PID, UTS, IPC, network) and a
-control group with its CPU and memory; elsewhere RLIMIT_AS holds its memory, and the agent beside it (:mod:`._agent`) its
+control group with its CPU and memory; elsewhere RLIMIT_AS holds its memory, and the agent beside it (``_agent``) its
 share of a core. The hosts are not real: they are numbers for the placement to fill, and all tasks run on this machine.
 
 The image holds the application. The interpreter is this machine's.
