@@ -61,7 +61,7 @@ def decision_record(
     bill = ", ".join(f"{name} {usd:,.0f}" for name, usd in outcome.lines.items() if usd >= 0.5)
     worst = sorted(outcome.faults, key=lambda fault: -fault.unavailability)[:3]
     parts = [
-        f"#### {title}",
+        f"### {title}",
         f"*{date or datetime.date.today().isoformat()}. Status: {status}.*",
         "**Context.** "
         f"{a:,} devices in country A and {b:,} in B send {product.rate:,.0f} readings a second, enriched by a model with "
