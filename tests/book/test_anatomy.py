@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import harness
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+NOTEBOOKS = harness.PATHS
 PARTS = [
     "At a glance", "Predict", "Build it", "Run the real thing", "Model it at scale", "Decide", "State of the field",
     "Exercises", "Reflect and summary", "References",

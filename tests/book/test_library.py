@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import harness
 import pytest
 from bs4 import BeautifulSoup
 
@@ -16,7 +17,7 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from bookext import library  # noqa: E402
 
-NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+NOTEBOOKS = harness.PATHS
 
 IMPORT = """
 import importlib, os, sys, threading

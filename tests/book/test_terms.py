@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import harness
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -13,7 +14,7 @@ sys.path.append(str(ROOT / "tools"))
 
 import terms  # noqa: E402
 
-NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+NOTEBOOKS = harness.PATHS
 
 
 def notebook(*texts, tags=()):

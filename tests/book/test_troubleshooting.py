@@ -8,11 +8,12 @@ import re
 from functools import cache
 from pathlib import Path
 
+import harness
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "book" / "troubleshooting.md").read_text("utf-8")
-NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+NOTEBOOKS = harness.PATHS
 GAP = "…"
 SHORTEST = 7
 """Letters of a message that must stand in one text of the source, else it would fit anything."""
