@@ -5,17 +5,18 @@ from dataclasses import replace
 import pytest
 
 from beyondlab.capstone import exercises, solutions
-from beyondlab.capstone.product import Choice
 
-CHEAPEST = solutions.SOLUTIONS["cheapest"]
+CHEAPEST, SIMPLEST, PORTABLE = (solutions.SOLUTIONS[name] for name in ("cheapest", "simplest", "most portable"))
 
 
 @pytest.mark.parametrize(("check", "right", "wrong", "says"), [
-    (exercises.check_always_on, 7 * 730 * 0.0504, 730 * 0.0504, "seven"),
-    (exercises.check_always_on, 257.5, 7 * 720 * 0.0504, "730"),
+    (exercises.check_nodes, 4 * 730 * 0.1008, 730 * 0.1008, "how many"),
+    (exercises.check_nodes, 294.3, 4 * 720 * 0.1008, "730"),
+    (exercises.check_nodes, 294.3, 6 * 730 * 0.0504, "Nodes come whole, and"),
+    (exercises.check_nodes, 294.3, 6 / 1.93 * 730 * 0.1008, "Nodes come whole."),
     (exercises.check_product, 0.999 * 0.998 * 0.9995, 0.9965, "subtracts"),
     (exercises.check_product, 0.996503499, 0.998, "worst"),
-    (exercises.check_growth, 1.40, 10.0, "follow"),
+    (exercises.check_growth, 6.55, 10.0, "follow"),
 ])  # fmt: skip
 def test_numbers(check, right, wrong, says, capsys):
     assert check(right)
@@ -37,13 +38,13 @@ def test_diagnosis(capsys):
     assert not exercises.check_diagnosis("gremlins")
 
 
-def test_tight():
-    assert exercises.check_tight(Choice("microvm", "none", "managed", "functions", "database", "queue"))
-    assert not exercises.check_tight(CHEAPEST.choice) and not exercises.check_tight(None)
+def test_free():
+    assert exercises.check_free(replace(PORTABLE.choice, mesh="sidecar"))
+    assert not exercises.check_free(CHEAPEST.choice) and not exercises.check_free(None)
 
 
 def test_own(capsys):
-    mine, why = replace(CHEAPEST.choice, isolation="microvm"), CHEAPEST.reasons
+    mine, why = replace(SIMPLEST.choice, isolation="gvisor"), SIMPLEST.reasons
     assert exercises.check_own(mine, why)
     capsys.readouterr()
     for choice, reasons, says in [(None, {}, "Not answered"), (CHEAPEST.choice, why, "worked solutions"), (mine, {}, "Say why"),

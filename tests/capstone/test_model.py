@@ -1,6 +1,7 @@
 """The composed simulation, held to closed forms and to the chapters whose models it calls."""
 
 import ast
+import json
 import math
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 
 from beyondlab import sim
-from beyondlab.capstone import faults, model, money, numbers, product, scores, solutions, stages
+from beyondlab.capstone import faults, model, money, nodes, numbers, product, scores, solutions, stages
 from beyondlab.capstone.product import Choice, Product, Requirements
+from beyondlab.durable import model as durable
 from beyondlab.fleets import model as fleets
+from beyondlab.hosting import costs as hosting
 from beyondlab.kit import prices, recordings
 
 FLEET = Product()
@@ -109,6 +112,56 @@ def test_replicas_are_divided_by_devices():
     assert sum(stages.sites(FLEET, direct)[n][0][0] for n in (0, 1)) == 20_000
 
 
+@pytest.mark.parametrize(("events", "rooms"), [("queue", [4, 3]), ("direct", [23, 15]), ("log", [4, 3])])
+def test_room_for_a_burst_by_hand(events, rooms):
+    choice, each = replace(QUEUE, events=events), numbers.seconds(1) if events == "direct" else numbers.seconds(10) / 10
+    for site, devices in enumerate(FLEET.devices):
+        wanted = (devices / 60 + devices * 0.3 * 5 / 10) * each * 1.03 / 0.7
+        assert stages.most(FLEET, choice, site) == math.ceil(wanted) == rooms[site]
+    assert stages.most(FLEET, replace(choice, compute="containers"), 0) == stages.sites(FLEET, replace(choice, compute="containers"))[0][1]
+
+
+def test_a_log_feeds_no_more_than_its_partitions():
+    large = Product(devices=(120_000, 80_000))
+    assert stages.most(large, replace(QUEUE, events="log"), 0) == numbers.PARTITIONS < stages.most(large, QUEUE, 0)
+
+
+@pytest.mark.parametrize("isolation", ["container", "gvisor", "microvm"])
+@pytest.mark.parametrize("mesh", ["none", "sidecar", "ambient"])
+def test_nodes_hold_their_pods_and_no_packing_needs_many_fewer(isolation, mesh):
+    work = nodes.pod(replace(QUEUE, isolation=isolation, mesh=mesh))
+    assert work[0] == pytest.approx(1 + 0.25 * (isolation == "microvm") + 0.1 * (mesh == "sidecar"))
+    for pods in range(8):
+        assert nodes.least(work, 1, pods) <= nodes.count(work, 1, pods) <= max(pods, nodes.least(work, 1, pods) + 1)
+        assert nodes.count(work, 1, pods) <= nodes.count(work, 2, pods) and nodes.count(work, 1, pods) * 1.93 >= pods * work[0]
+
+
+def test_what_runs_on_nodes_and_the_room_beside_it_is_the_price_of_the_nodes():
+    lines = model.evaluate(QUEUE).lines
+    on_nodes = sum(lines[name] for name in ("enrichment", "isolation", "mesh", "gateways, dashboard, batch", "room on nodes"))
+    assert on_nodes == pytest.approx(7 * 2 * 730 * prices.price("fleet.vcpu-hour"))
+    assert lines["control planes"] == pytest.approx(146) and money.whole_nodes(FLEET, FUNCTIONS) == 0
+    assert model.evaluate(FUNCTIONS).lines["room on nodes"] == 0
+
+
+def test_a_new_machine_pulls_a_shared_layer_once():
+    assert nodes.pull(QUEUE) == pytest.approx((80 + 20) / 50)
+    assert nodes.pull(replace(QUEUE, mesh="sidecar")) == pytest.approx((80 + 20 + 36) / 50)
+    platform = Choice("microvm", "none", "managed", "serverless containers", "key-value", "queue")
+    assert stages.start_of(platform) == pytest.approx(5 + 2 + numbers.WALLS["microvm"].start_ms / 1000 + numbers.INIT.value)
+
+
+def test_a_page_waits_for_its_slowest_panel():
+    read = model.held(FLEET, FUNCTIONS, durable.Request(reads=1, writes=0))
+    drawn = np.random.default_rng(1).exponential(read, (200_000, 12)).max(axis=1)
+    assert model.page(FLEET, FUNCTIONS) == pytest.approx(np.percentile(drawn, 99), rel=0.02)
+
+
+def test_serverless_containers_cost_the_nearest_size_that_is_sold():
+    fleet = hosting.scheme("Cloud Run, instances", hosting.Workload(vcpu=0.5, memory=512))
+    assert money._platform(2, 0.5) == pytest.approx(2 * 730 * fleet.hour) and fleet.size.vcpu == 1.0
+
+
 def test_functions_cost_requests_and_duration():
     lines = model.evaluate(replace(FUNCTIONS, events="direct")).lines
     reads = FLEET.readings
@@ -186,7 +239,7 @@ def test_misses_say_by_how_much():
     found = asdict(model.evaluate(solutions.POPULAR))
     by = {miss.requirement: miss.by for miss in product.misses(found)}
     assert by.keys() == {"p99", "isolation", "residency"} and by["isolation"] == 1 and by["residency"] == 1
-    tight = product.misses({**found, "cost": 700.0, "p99": math.inf}, Requirements())
+    tight = product.misses({**found, "cost": 850.0, "p99": math.inf}, Requirements())
     assert "missed by 50 USD a month" in str(tight[0]) and "alerts are lost" in str(tight[1])
 
 
@@ -204,6 +257,15 @@ def test_the_table_of_models_names_what_is_really_called():
         assert (SOURCE / package).is_dir()
         for name in called.replace(" (keep-alive)", "").replace(" (KPA)", "").split(", "):
             assert f"{name.split('.')[-1]}(" in text, name
+
+
+def test_the_models_of_every_chapter_are_composed():
+    assert {package for _, package, _ in model.MODELS} == set(model.CHAPTERS)
+    titles = set()
+    for path in (SOURCE.parents[1] / "notebooks").glob("*/*.ipynb"):
+        first = json.loads(path.read_text("utf-8"))["cells"][0]["source"]
+        titles.add("".join(first).splitlines()[0].removeprefix("# "))
+    assert set(model.CHAPTERS.values()) == titles - {"Capstone: an IoT fleet, end to end"}
 
 
 def test_no_chapter_imports_the_capstone():

@@ -10,23 +10,28 @@ from beyondlab.capstone.model import evaluate
 from beyondlab.capstone.money import always
 from beyondlab.capstone.product import DIMENSIONS, HOURS, Choice, Product, Requirements
 from beyondlab.capstone.record import LEAST
+from beyondlab.hosting.costs import ALLOCATABLE
+from beyondlab.hosting.placement import pack
 from beyondlab.kit.exercises import Verdict, check_choice, check_function, check_number, verdict
 from beyondlab.kit.prices import price
 
-TIGHT = replace(Requirements(), p99=0.5)
-"""Exercise 6: an alert within half a second."""
+FREE = replace(Requirements(), portability=0.75)
+"""Exercise 6: three quarters of the work must move as it is."""
 TEN_TIMES = Product(devices=(120_000, 80_000))
 """Exercise 5."""
 
 
-def check_always_on(usd: float | None) -> Verdict:
-    """Exercise 1: USD a month of seven vCPUs that are always on, 730 hours a month, at the price table's rate."""
-    right = 7 * always(HOURS, price("fleet.vcpu-hour"))
+def check_nodes(usd: float | None) -> Verdict:
+    """Exercise 1: USD a month of the nodes for four pods of one vCPU and eight of a quarter, at the price table's rate."""
+    count = len(pack([(1.0, 512)] * 4 + [(0.25, 256)] * 8, "best fit", vcpu=ALLOCATABLE[0], memory=ALLOCATABLE[1]))
+    month = always(HOURS, 2 * price("fleet.vcpu-hour"))
+    right = count * month
     return check_number(
         usd, right, unit="USD", rtol=0.005,
-        mistakes=[(right / 7, "That is one vCPU; there are seven."), (right / HOURS, "That is an hour."),
-                  (right * 720 / 730, "That is a month of 30 days; here it has 730 hours.")],
-        hint="Hours times price, times seven.",
+        mistakes=[(month, "That is one node; how many are there?"), (right / 2, "A node has two vCPUs, and you pay for both."),
+                  (6 * month / 2, "That is six vCPUs. Nodes come whole, and a pod does not run on two of them."),
+                  (6 / 1.93 * month, "Nodes come whole."), (right * 720 / 730, "That is a month of 30 days; here it has 730 hours.")],
+        hint="On each node: one pod of one vCPU, and what still fits beside it.",
     )  # fmt: skip
 
 
@@ -52,7 +57,7 @@ def check_beats(beats: Callable[[Sequence[float], Sequence[float]], bool] | None
 
 
 def check_diagnosis(answer: str | None) -> Verdict:
-    """Exercise 4: four per cent of the alerts are lost each day, no fault was injected, pods are busy 60 % at the peak."""
+    """Exercise 4: five per cent of the alerts are lost, no fault was injected, pods are busy 60 % at the peak."""
     return check_choice(
         answer,
         "direct calls",
@@ -67,21 +72,21 @@ def check_diagnosis(answer: str | None) -> Verdict:
 
 
 def check_growth(factor: float | None) -> Verdict:
-    """Exercise 5: by what factor the bill of the cheapest solution grows with ten times the devices."""
-    choice = solutions.SOLUTIONS["cheapest"].choice
+    """Exercise 5: by what factor the bill of the most portable solution grows with ten times the devices."""
+    choice = solutions.SOLUTIONS["most portable"].choice
     right = evaluate(choice, TEN_TIMES).cost / evaluate(choice).cost
     return check_number(
         factor, right, rtol=0.03,
         mistakes=[(10.0, "Only if all of the bill followed the load. What of it does not?"),
-                  (1.0, "The clusters cost the same, the pods do not."),
+                  (1.0, "The control planes cost the same, the nodes do not."),
                   (1 / right, "That is the other way round.")],
         hint="evaluate(choice, Product(devices=(120_000, 80_000))).cost, over the same for the default.",
     )  # fmt: skip
 
 
-def check_tight(choice: Choice | None) -> Verdict:
-    """Exercise 6: a design that meets all requirements with a p99 of half a second."""
-    return solutions.check(choice, requirements=TIGHT)
+def check_free(choice: Choice | None) -> Verdict:
+    """Exercise 6: a design that meets all requirements and of which three quarters of the work move as they are."""
+    return solutions.check(choice, requirements=FREE)
 
 
 def check_own(choice: Choice | None, reasons: Mapping[str, str] | None) -> Verdict:

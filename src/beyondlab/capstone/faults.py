@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beyondlab.capstone import numbers, stages
+from beyondlab.capstone import nodes, numbers, stages
 from beyondlab.capstone.product import HOURS, SECONDS, Choice, Product
 from beyondlab.events.queueing import EventQueue
 from beyondlab.fleets import model as fleets
@@ -61,7 +61,7 @@ def _outages(product: Product, choice: Choice) -> list[Fault]:
         gone = fleets.lost_minutes(ZONES, 0.5, timings, outage=OUTAGE) * 60
         return [Fault("zone away", 2 * OUTAGES, gone, 0.5, lost, f"the platform goes on in {ZONES - 1} zones")]
     timings = fleets.Timings(start=ready)
-    taken = timings.detect + timings.evict + timings.start + timings.nodes
+    taken = timings.detect + timings.evict + timings.start + timings.nodes + nodes.pull(choice)
     return [
         Fault("cluster A away", OUTAGES, taken, a, lost, "B takes over when its new nodes are there"),
         Fault("cluster B away", OUTAGES, OUTAGE, b, lost, "B's data must stay in B: nobody may take over"),

@@ -72,7 +72,7 @@ def pareto(table: pandas.DataFrame, named: Mapping[str, Choice], requirements: R
     with style():
         fig, axes = plt.subplots(figsize=(5.2, 4.6))
         axes.axhspan(requirements.p99, 30, color=colour("grid"), alpha=0.5, linewidth=0)
-        axes.axvspan(requirements.cost, 1100, color=colour("grid"), alpha=0.5, linewidth=0)
+        axes.axvspan(requirements.cost, 4000, color=colour("grid"), alpha=0.5, linewidth=0)
         axes.scatter(cost[~ahead], height[~ahead], s=9, color=colour("muted"), marker=".", label="beaten", linewidths=0)
         for number, level in enumerate((2, 3, 4, 5), 1):
             look = series(number)
@@ -82,10 +82,12 @@ def pareto(table: pandas.DataFrame, named: Mapping[str, Choice], requirements: R
                 axes.scatter(cost[some], height[some], s=30, marker=look["marker"], edgecolors=look["color"], linewidths=1.2,
                              facecolors=look["color"] if kept else "none", label=f"front, level {level}" if kept else None)  # fmt: skip
         axes.set_yscale("log")
-        axes.set(xlabel="USD a month", ylabel="p99 of the alert path, s", xlim=(380, 1100), ylim=(0.05, 30))
+        axes.set_xscale("log")
+        axes.set(xlabel="USD a month", ylabel="p99 of the alert path, s", xlim=(400, 4000), ylim=(0.05, 30))
+        axes.set_xticks([500, 800, 1500, 3000], ["500", "800", "1,500", "3,000"])
         axes.set_yticks([0.1, 1, 3, top], ["0.1", "1", "3", "lost"])
         axes.minorticks_off()
-        for letter, choice, place in zip("ABC", named.values(), [(-11, -19), (-11, -19), (-24, 10)]):
+        for letter, choice, place in zip("ABC", named.values(), [(12, -14), (-8, 18), (10, -20)]):
             row = np.flatnonzero((table[list(Choice.__dataclass_fields__)] == [getattr(choice, n) for n in Choice.__dataclass_fields__]).all(axis=1))
             axes.scatter(cost[row], height[row], s=75, facecolors="none", edgecolors=colour("ink"), linewidths=1.0)
             axes.annotate(letter, (cost[row[0]], height[row[0]]), xytext=place, textcoords="offset points", fontweight="bold",
@@ -94,7 +96,7 @@ def pareto(table: pandas.DataFrame, named: Mapping[str, Choice], requirements: R
     names = ", ".join(f"{letter} {name}" for letter, name in zip("ABC", named))
     return Figure(
         fig, name="front",
-        alt=f"{len(table)} designs by USD a month, {cost.min():.0f} to {cost.max():.0f}, and p99, {p99.min():.2f} s upwards, logarithmic; "
+        alt=f"{len(table)} designs by USD a month, {cost.min():,.0f} to {cost.max():,.0f}, and p99, {p99.min():.2f} s upwards, both logarithmic; "
         f"{int(np.isinf(p99).sum())} at the top lose over a hundredth of the alerts. {int(ahead.sum())} are on the front. "
         f"{int(good.sum())} meet all requirements. Named: {names}.",
         caption=f"Not shaded: within {requirements.cost:g} USD and {requirements.p99:g} s. Marks are on the front of five aims, two of which "

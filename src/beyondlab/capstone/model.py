@@ -5,12 +5,14 @@ Times in seconds, USD a month of 730 hours.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from beyondlab import sim
 from beyondlab.capstone import faults as going_wrong
 from beyondlab.capstone import money, numbers, scores, stages
 from beyondlab.capstone.product import (
@@ -47,7 +49,8 @@ class Invalid(ValueError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a design comes to. ``late``: share of alerts late without any fault; ``repeats``: alerts a month sent twice."""
+    """What a design comes to. ``page``: p99 of the dashboard's page, s; ``late``: share of alerts late without any fault;
+    ``repeats``: alerts a month sent twice."""
 
     choice: Choice
     cost: float
@@ -57,6 +60,7 @@ class Outcome:
     isolation: int
     portability: float
     residency: float
+    page: float
     late: float
     repeats: float
     lines: dict[str, float]
@@ -77,6 +81,7 @@ class Outcome:
                 ["isolation, ordinal", f"{self.isolation} of 5"],
                 ["portability", f"{self.portability:.2f}"],
                 ["B's data that leaves B", f"{100 * self.residency:.0f} %"],
+                ["p99 of the dashboard's page", f"{1000 * self.page:.0f} ms"],
                 ["alerts sent twice", f"{self.repeats:.2f} a month"],
             ],
             align="lr",
@@ -85,17 +90,31 @@ class Outcome:
 
 def fixed(product: Product, choice: Choice) -> dict[str, float]:
     """Seconds that every alert spends outside the enrichment, by stage."""
-    mesh = {"none": 0.0, "sidecar": numbers.ISTIO_HOPS["sidecar"], "ambient": numbers.ISTIO_HOPS["ambient"]}[choice.mesh]
     trip = numbers.QUEUE_TRIP if not choice.own_clusters else numbers.BROKER_TRIP
-    where = "own" if choice.own_clusters else "managed"
-    architecture, costs = STATE[f"{choice.state}, {where}"]
-    held = durable.latency(architecture, product.rate / stages.batch_of(choice), durable.Request(reads=1, writes=1), costs)
     return {
-        "mesh": CALLS * mesh / 1000,
+        "mesh": CALLS * hop(choice),
         "events": 0.0 if choice.events == "direct" else trip.value / 1000,
-        "state": held,
+        "state": held(product, choice, durable.Request(reads=1, writes=1)),
         "out": numbers.OUT.value / 1000,
     }
+
+
+def hop(choice: Choice) -> float:
+    """Seconds that the mesh adds to a call."""
+    return numbers.ISTIO_HOPS.get(choice.mesh, 0.0) / 1000
+
+
+def held(product: Product, choice: Choice, request: durable.Request) -> float:
+    """Mean seconds that the state takes for a request."""
+    architecture, costs = STATE[f"{choice.state}, {'own' if choice.own_clusters else 'managed'}"]
+    return durable.latency(architecture, product.rate / stages.batch_of(choice), request, costs)
+
+
+def page(product: Product, choice: Choice) -> float:
+    """p99 in seconds of the dashboard's page: it has its slowest panel last. Each panel's read is taken as exponential."""
+    each = sim.leaf_percentile(99.0, int(numbers.PANELS.value)) / 100
+    read = held(product, choice, durable.Request(reads=1, writes=0))
+    return hop(choice) - read * math.log1p(-each)
 
 
 def distribution(product: Product, choice: Choice, seed: int = 1) -> tuple[Array, Array]:
@@ -148,6 +167,7 @@ def evaluate(choice: Choice, product: Product = Product(), *, seed: int = 1) -> 
         isolation=scores.isolation(choice),
         portability=scores.portability(choice),
         residency=1.0 if choice.orchestration == "one cluster" else 0.0,
+        page=page(product, choice),
         late=max(late, 0.0),
         repeats=going_wrong.repeats(product, choice, around["state"] / 2, seed),
         lines=lines,
@@ -167,26 +187,44 @@ def score(seed: int, devices_a: int = 12_000, devices_b: int = 8_000, **decision
     return {"level" if name == "isolation" else name: float(getattr(outcome, name)) for name in FIGURES}
 
 
+CHAPTERS = {
+    "containers": "What is a container?",
+    "sim": "Measuring and simulating",
+    "functions": "AWS Lambda and its cold starts",
+    "microvms": "Firecracker and microVMs",
+    "mesh": "Service mesh",
+    "fleets": "Hybrid orchestration",
+    "knative": "Knative and portable serverless",
+    "inference": "Serverless for machine learning",
+    "durable": "Stateful serverless",
+    "hosting": "Serverless containers",
+    "events": "Event-driven architectures",
+}
+"""Package -> the chapter whose models it has. Those of "Measuring and simulating" are the course's simulator itself."""
+
 MODELS = (
+    ("bytes that a new machine pulls", "containers", "bytes_pulled"),
     ("arrivals of readings and bursts", "sim", "poisson"),
     ("waits of pods that are always there", "sim", "queue"),
-    ("cold starts of functions", "sim", "simulate (keep-alive)"),
+    ("a page that waits for its slowest panel", "sim", "leaf_percentile"),
+    ("environments kept, cold starts", "sim", "simulate (keep-alive)"),
+    ("what a function costs", "functions", "on_demand"),
+    ("memory and cores of the wall, its strength", "microvms", "options"),
+    ("proxies' CPU, memory and time", "mesh", "tax.sidecars, tax.ambient, tax.reserved"),
     ("replicas to each country", "fleets", "division.webster"),
     ("a cluster or zone away, fail-over", "fleets", "Timings, lost_minutes, Plan"),
     ("pods that follow the load, cold starts", "knative", "simulate (KPA)"),
-    ("what a function costs", "functions", "on_demand"),
+    ("what moves unchanged", "knative", "moved_share, Move"),
     ("seconds of a batch through the model", "inference", "batching.fit"),
+    ("read and write of the state; its bill", "durable", "latency, bill"),
+    ("pods on whole nodes", "hosting", "pack, least_hosts"),
+    ("what a serverless container costs", "hosting", "scheme"),
     ("batches from a queue or log; refused calls", "events", "batches, mean_batch, bounded_queue"),
     ("deliveries of a poison message", "events", "EventQueue"),
-    ("read and write of the state; its bill", "durable", "latency, bill"),
-    ("proxies' CPU, memory and time", "mesh", "tax.sidecars, tax.ambient, tax.reserved"),
-    ("memory and cores of the wall, its strength", "microvms", "options"),
-    ("what moves unchanged", "knative", "moved_share, Move"),
-    ("prices, with dates", "kit", "prices.price"),
 )
 """Number -> the package whose model gives it -> the functions called."""
 
 
 def models() -> Table:
-    """Which model gives which number."""
-    return table(["Number", "Package", "Called"], MODELS)
+    """Which chapter's model gives which number."""
+    return table(["Number", "Chapter", "Called"], [[number, CHAPTERS[package], called] for number, package, called in MODELS])

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import lru_cache
 
 from beyondlab import sim
-from beyondlab.capstone import numbers, stages
+from beyondlab.capstone import nodes, numbers, stages
 from beyondlab.capstone.product import HOURS, SECONDS, Choice, Product
 from beyondlab.durable import model as durable
 from beyondlab.events import model as events
 from beyondlab.functions import model as functions
+from beyondlab.hosting import costs as hosting
 from beyondlab.kit.prices import price
 from beyondlab.mesh import tax
 from beyondlab.microvms import model as microvms
@@ -34,9 +35,10 @@ def _vcpu(count: float) -> float:
     return count * always(HOURS, price("fleet.vcpu-hour"))
 
 
-def _platform(count: float, gib: float = POD_GIB) -> float:
-    """USD a month of serverless containers of one vCPU."""
-    return count * SECONDS * (price("portable.cloud-run-vcpu") + gib * price("portable.cloud-run-memory"))
+def _platform(count: float, vcpu: float = 1.0, gib: float = POD_GIB) -> float:
+    """USD a month of ``count`` serverless containers, of the nearest size that is sold."""
+    fleet = hosting.scheme("Cloud Run, instances", hosting.Workload(vcpu=vcpu, memory=gib * 1024))
+    return count * always(HOURS, fleet.hour)
 
 
 def pods(product: Product, choice: Choice, seed: int = 1) -> float:
@@ -94,13 +96,13 @@ def mesh(product: Product, choice: Choice, seed: int = 1) -> float:
     if choice.mesh == "none":
         return 0.0
     count = max(2, round(pods(product, choice, seed))) + 4 * max(1, choice.own_clusters)
-    fleet = tax.Fleet(nodes=3 * max(1, choice.own_clusters), pods=count, requests=3 * product.rate / stages.batch_of(choice),
+    fleet = tax.Fleet(nodes=max(1, whole_nodes(product, choice)), pods=count, requests=3 * product.rate / stages.batch_of(choice),
                       l7=1 / 3, waypoints=2 * max(1, choice.own_clusters))  # fmt: skip
     bill = tax.sidecars(fleet) if choice.mesh == "sidecar" else tax.ambient(fleet)
     vcpu = max(bill.cpu, tax.reserved(fleet).cpu) if choice.mesh == "sidecar" else bill.cpu
     if choice.own_clusters:
         return _vcpu(vcpu) + bill.memory * always(HOURS, price("fleet.vcpu-hour") / 4)
-    return _platform(vcpu, bill.memory / max(vcpu, 1e-9))
+    return SECONDS * (vcpu * price("inference.cloud-run-instance-vcpu") + bill.memory * price("inference.cloud-run-instance-memory"))
 
 
 def broker(product: Product, choice: Choice) -> float:
@@ -133,29 +135,46 @@ def state(product: Product, choice: Choice) -> float:
 
 
 def around(product: Product, choice: Choice) -> float:
-    """USD a month of what stands around the alert path: gateways, clusters, dashboard, nightly batch."""
+    """USD a month of what stands around the alert path: gateways, a cluster's own pods, dashboard, nightly batch."""
     countries = 1 if choice.orchestration == "one cluster" else 2
-    gateways, night = countries * numbers.INGEST.value, product.batch_hours * HOURS / 24
+    night = product.batch_hours * HOURS / 24
     if choice.own_clusters:
-        planes = choice.own_clusters * always(HOURS, price("fleet.control-plane"))
-        system = choice.own_clusters * numbers.SYSTEM.value
-        return planes + _vcpu(gateways + system + countries * 0.25) + night * price("fleet.vcpu-hour")
+        small = choice.own_clusters * len(nodes.SYSTEM) * nodes.SYSTEM[0][0] + countries * (nodes.GATEWAY[0] + nodes.DASHBOARD[0])
+        return _vcpu(small + night / HOURS)
     if choice.compute == "functions":
         seen = _functions(functions.Workload(product.viewers, 0.05, numbers.INIT.value, 0.5))
         batch = night * 3600 * GB_OF_A_VCPU * price("lambda.duration-x86")
     else:
         seen = _platform(2 * _kept(product.viewers / 2))
         batch = _platform(night / HOURS)
-    return _platform(gateways) + seen + batch
+    return _platform(countries, numbers.INGEST.value) + seen + batch
+
+
+def whole_nodes(product: Product, choice: Choice) -> int:
+    """Nodes of your own clusters, with room for all pods that may be there at once; 0 on a platform."""
+    if not choice.own_clusters:
+        return 0
+    work, countries = nodes.pod(choice), 2 // choice.own_clusters
+    return sum(nodes.count(work, countries, stages.most(product, choice, site)) for site in range(choice.own_clusters))
+
+
+def room(product: Product, choice: Choice, used: float) -> float:
+    """USD a month of what the nodes cost beyond ``used``, the USD of what runs on them: room for bursts, and rounding."""
+    return max(0.0, _vcpu(nodes.vcpus(whole_nodes(product, choice))) - used) if choice.own_clusters else 0.0
 
 
 def lines(product: Product, choice: Choice, seed: int = 1) -> dict[str, float]:
     """USD a month, line by line."""
-    return {
+    on_nodes = {
         "enrichment": enrichment(product, choice, seed),
         "isolation": walls(product, choice, seed),
         "mesh": mesh(product, choice, seed),
+        "gateways, dashboard, batch": around(product, choice),
+    }
+    return {
+        **on_nodes,
+        "room on nodes": room(product, choice, sum(on_nodes.values())),
+        "control planes": choice.own_clusters * always(HOURS, price("fleet.control-plane")),
         "events": broker(product, choice),
         "state": state(product, choice),
-        "clusters, gateways, dashboard, batch": around(product, choice),
     }

@@ -29,7 +29,8 @@ class Number:
 
 INIT = Number("init of a function with the model", 0.35, "s", "recorded in Serverless for machine learning, small model, rounded")
 POD = Number("start of a pod, image on the node", 2.0, "s", "default of the Knative chapter's simulation")
-PLATFORM = Number("start of a serverless container", 5.0, "s", "chosen; no platform publishes it")
+PLATFORM = Number("a platform finds a place for a container", 5.0, "s", "chosen; AWS says 30 to 45 s in all")
+PULL = Number("an image is pulled with", 50.0, "MB/s", "chosen")
 HOP = Number("a sidecar adds to a call, one way", 0.5, "ms", "recorded in Service mesh, order of magnitude")
 SIDECAR_START = Number("a sidecar's start, before its pod's", 0.5, "s", "recorded in Service mesh, order of magnitude")
 QUEUE_TRIP = Number("through a managed queue", 30.0, "ms", "chosen")
@@ -44,10 +45,11 @@ KATA_CPU = Number("a microVM's overhead in a pod", 0.25, "vCPU", "Kubernetes' ex
 KATA_MEMORY = Number("the same in memory", 120.0, "MiB", "the same")
 SYSTEM = Number("a cluster's own pods", 1.5, "vCPU", "chosen: ingress, DNS, monitoring")
 INGEST = Number("the gateway of a country", 0.5, "vCPU", "chosen; the same in every design")
+PANELS = Number("panels of a dashboard's page, each asks the state", 12.0, "", "chosen")
 
 ASSUMED = (
-    INIT, POD, PLATFORM, HOP, SIDECAR_START, QUEUE_TRIP, BROKER_TRIP, OUT, BUSY, SESSION, VISIBILITY, ATTEMPTS,
-    GVISOR_TAX, KATA_CPU, KATA_MEMORY, SYSTEM, INGEST,
+    INIT, POD, PLATFORM, PULL, HOP, SIDECAR_START, QUEUE_TRIP, BROKER_TRIP, OUT, BUSY, SESSION, VISIBILITY, ATTEMPTS,
+    GVISOR_TAX, KATA_CPU, KATA_MEMORY, SYSTEM, INGEST, PANELS,
 )  # fmt: skip
 
 WINDOW = 1.0
@@ -55,7 +57,12 @@ WINDOW = 1.0
 PARTITIONS = 12
 """Of the log, in each country: more consumers than these have nothing to do."""
 MOST = 40
-"""Pods that an autoscaler may start in a site: without a limit, a burst would start some 1,700."""
+"""Containers that a platform may start in a site: without a limit, a burst would start some 1,700."""
+TARGET = 0.7
+"""Use of a pod at which Knative adds another: its default."""
+BASE, ENRICHMENT, PROXY = "base", "enrichment", "proxy"
+LAYERS = {BASE: 80_000_000, ENRICHMENT: 20_000_000, PROXY: 36_000_000}
+"""Bytes of layers: base and application as in "What a container is", the proxy as Envoy's package in "Service mesh"."""
 IN_CALL = 64
 """Calls that an always-on pod lets wait before it refuses: the listen queue of a small server."""
 

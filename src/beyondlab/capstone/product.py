@@ -183,7 +183,7 @@ class Requirements:
     of the work that moves to another place as it is.
     """
 
-    cost: float = 650.0
+    cost: float = 800.0
     p99: float = 3.0
     availability: float = 0.999
     isolation: int = 4

@@ -24,44 +24,42 @@ POPULAR = Choice("container", "sidecar", "one cluster", "containers", "database"
 _KV = "compare-and-set on the broker that is there anyway; an id in each alert, so none goes out twice"
 _QUEUE = "batches of ten make the model five times cheaper, and a burst waits instead of being refused"
 _PLACES = "B's data must stay in B; A can fail over to B, not the other way round"
-_KNATIVE = "follows the day, and starts pods in a burst, when one alert in thirteen comes"
 
 SOLUTIONS: Mapping[str, Solution] = {
     "cheapest": Solution(
-        Choice("gvisor", "ambient", "cluster per country", "knative", "key-value", "queue"),
+        Choice("microvm", "none", "managed", "functions", "database", "queue"),
         {
-            "isolation": "third-party code must not meet the host's kernel; gVisor needs no virtual machine",
-            "mesh": "identities lift isolation to level 4; ztunnels cost a tenth of sidecars here",
+            "isolation": "the platform's own: each environment in a microVM, a kernel for itself",
+            "mesh": "a function has no pod for a proxy; the platform gives it an identity",
+            "orchestration": "a region in each country, and nobody here has to run a cluster",
+            "compute": "grows within a second in a burst, and costs nothing for room between two bursts",
+            "state": "SQL moves as it is; with the platform's table too little of the design would",
+            "events": _QUEUE,
+        },
+    ),
+    "simplest": Solution(
+        Choice("microvm", "ambient", "cluster per country", "containers", "key-value", "queue"),
+        {
+            "isolation": "a kernel of its own around third-party code; it fits into what whole nodes leave over",
+            "mesh": "an identity for each service; ztunnels fit into the same room",
             "orchestration": _PLACES,
-            "compute": _KNATIVE,
+            "compute": "nothing scales and nothing starts: a burst waits for 2.6 s, and 3 are allowed",
             "state": _KV,
             "events": _QUEUE,
         },
     ),
-    "most isolated": Solution(
-        Choice("microvm", "ambient", "cluster per country", "knative", "entity", "queue"),
-        {
-            "isolation": "a kernel of its own for each pod that runs third-party code: for an auditor the shortest story",
-            "mesh": "an identity for each service, and policy on it: level 5 of 5",
-            "orchestration": _PLACES,
-            "compute": _KNATIVE,
-            "state": "an alert that is escalated over hours survives every crash; one writer a device",
-            "events": _QUEUE,
-        },
-    ),
     "most portable": Solution(
-        Choice("gvisor", "ambient", "cluster per country", "knative", "key-value", "direct"),
+        Choice("gvisor", "ambient", "cluster per country", "knative", "key-value", "queue"),
         {
             "isolation": "gVisor runs on any node; nested virtualisation does not",
             "mesh": "SPIFFE identities move with the cluster; cloud roles do not",
             "orchestration": _PLACES,
             "compute": "Knative's API is the same everywhere, the handler a functions-framework one",
             "state": "NATS runs anywhere; compare-and-set is all it needs",
-            "events": "a call is HTTP: nothing to move. It costs batching, and what a crash has in hand is lost",
+            "events": "NATS too; a plain call would move as it is, but its bursts would need five times the nodes",
         },
     ),
 }
-"""Name -> design. Each meets all requirements; a test holds them to it."""
 
 
 def check(choice: Choice | None, *, product: Product = Product(), requirements: Requirements = Requirements()) -> Verdict:

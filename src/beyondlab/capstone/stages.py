@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beyondlab import sim
-from beyondlab.capstone import numbers
-from beyondlab.capstone.numbers import BATCH, IN_CALL, PARTITIONS, WALLS, WINDOW
+from beyondlab.capstone import nodes, numbers
+from beyondlab.capstone.numbers import BATCH, IN_CALL, MOST, PARTITIONS, TARGET, WALLS, WINDOW
 from beyondlab.capstone.product import Choice, Product
 from beyondlab.events import model as events
 from beyondlab.fleets import division
@@ -61,7 +61,7 @@ def arrivals(product: Product, devices: tuple[int, ...], moment: str, seed: int)
         return base, (base >= LEAD) & (base < LEAD + SPAN)
     rate = sum(devices) / product.period
     base = sim.poisson(rate, horizon=LEAD + product.burst_seconds + TAIL, seed=rng)
-    many = round(product.returning * max(devices) * product.buffered)
+    many = burst_size(product, devices)
     extra = LEAD + product.burst_seconds * np.sort(rng.random(many))
     times = np.concatenate([base, extra])
     order = np.argsort(times, kind="stable")
@@ -69,11 +69,11 @@ def arrivals(product: Product, devices: tuple[int, ...], moment: str, seed: int)
 
 
 def start_of(choice: Choice) -> float:
-    """Seconds until one more instance of the enrichment is ready."""
+    """Seconds until one more instance of the enrichment is ready. A node of your own has the image, a platform pulls it."""
     wall = WALLS[choice.isolation].start_ms / 1000
     if choice.compute == "functions":
         return numbers.RESTORED_MS / 1000 + numbers.INIT.value
-    base = numbers.PLATFORM.value if choice.compute == "serverless containers" else numbers.POD.value
+    base = numbers.PLATFORM.value + nodes.pull(choice) if choice.compute == "serverless containers" else numbers.POD.value
     return base + wall + numbers.INIT.value + (numbers.SIDECAR_START.value if choice.mesh == "sidecar" else 0.0)
 
 
@@ -87,11 +87,36 @@ def batch_of(choice: Choice) -> int:
     return 1 if choice.events == "direct" else BATCH
 
 
+def each(choice: Choice) -> float:
+    """vCPU-seconds of a reading, in a full batch."""
+    batch = batch_of(choice)
+    return numbers.seconds(batch) / batch * work_factor(choice)
+
+
 def always_on(product: Product, choice: Choice) -> int:
     """Pods that are always there, for the whole fleet: enough for the day's peak at 60 % use, two at least."""
-    batch = batch_of(choice)
-    each = numbers.seconds(batch) / batch * work_factor(choice)
-    return max(2, math.ceil(product.rate * (1 + product.swing) * each / numbers.BUSY.value))
+    return max(2, math.ceil(product.rate * (1 + product.swing) * each(choice) / numbers.BUSY.value))
+
+
+def most(product: Product, choice: Choice, site: int) -> int:
+    """Pods of the enrichment that a site can have. Always there: as many as are there. On a platform: its limit.
+
+    With Knative: as many as a burst on top of the mean rate needs at Knative's target; the nodes for them are paid for.
+    A log feeds no more than it has partitions.
+    """
+    devices, pods = sites(product, choice)[site]
+    if choice.compute == "knative":
+        in_burst = burst_size(product, devices) / product.burst_seconds
+        peak = sum(devices) / product.period * (1 + product.swing)
+        pods = math.ceil(max(sum(devices) / product.period + in_burst, peak) * each(choice) / TARGET)
+    elif choice.compute == "serverless containers":
+        pods = MOST
+    return min(pods, PARTITIONS) if choice.events == "log" else pods
+
+
+def burst_size(product: Product, devices: tuple[int, ...]) -> int:
+    """Readings that come back at once to a site: those of the larger country that it serves."""
+    return round(product.returning * max(devices) * product.buffered)
 
 
 def sites(product: Product, choice: Choice) -> list[tuple[tuple[int, ...], int]]:
@@ -106,7 +131,7 @@ def sites(product: Product, choice: Choice) -> list[tuple[tuple[int, ...], int]]
 
 def enrich(product: Product, choice: Choice, site: int, moment: str, seed: int, *, cold: bool = False) -> Enriched:
     """One site's enrichment in one moment. With ``cold`` nothing is there at the beginning: a model cold everywhere."""
-    devices, pods = sites(product, choice)[site]
+    devices, pods = sites(product, choice)[site][0], most(product, choice, site)
     start = 0.0 if choice.compute == "containers" else start_of(choice)
     return _enrich(product, choice.compute, choice.events, devices, pods, start, work_factor(choice), moment, seed, cold)
 
@@ -130,11 +155,10 @@ def _enrich(product: Product, compute: str, way: str, devices: tuple[int, ...], 
         if way == "log":
             taken = sim.queue(ready, taken, PARTITIONS).response
     elif compute == "containers":
-        taken, instances = in_pods(ready, work, pods if way != "log" else min(pods, PARTITIONS), way), float(pods)
+        taken, instances = in_pods(ready, work, pods, way), float(pods)
     else:
-        most = PARTITIONS if way == "log" else numbers.MOST
-        initial = 0 if cold else min(most, max(1, math.ceil(float(work.sum()) / span / 0.7)))
-        settings = knative.with_settings(min_scale=0 if compute == "knative" else 1, max_scale=most)
+        initial = 0 if cold else min(pods, max(1, math.ceil(float(work.sum()) / span / TARGET)))
+        settings = knative.with_settings(min_scale=0 if compute == "knative" else 1, max_scale=pods)
         run = knative.simulate(ready, work, settings=settings, concurrency=1, start=start, initial=initial)
         taken, instances, colds = run.waits + work, run.pod_seconds / run.seconds, run.cold
     response = waited + np.repeat(taken, sizes)
