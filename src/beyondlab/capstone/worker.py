@@ -1,7 +1,7 @@
 """The consumer of the live version, as a process: ``python -m beyondlab.capstone.worker '{"url": …}'``.
 
-It takes readings from NATS, asks the model server, keeps its notes in a NATS key-value bucket, and sends alerts to the
-stream ALERTS. It can be told to kill itself, for real, after the alert of one reading.
+It takes readings from NATS, asks the model server, keeps its notes in a NATS key-value bucket or, with durable execution,
+in DBOS, and sends alerts to the stream ALERTS. It can be told to kill itself, for real, after the alert of one reading.
 """
 
 from __future__ import annotations
@@ -62,6 +62,10 @@ class Consumer:
     async def alert(self, number: int) -> None:
         from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 
+        if self.state == "entity":
+            from beyondlab.capstone import escalation
+
+            return await escalation.alert(number)
         key, claim = str(number), None
         if self.state == "key-value":
             try:
@@ -75,15 +79,19 @@ class Consumer:
             with contextlib.suppress(KeyNotFoundError):
                 await self.notes.get(key)
                 return
-        headers = {"Nats-Msg-Id": key} if self.state == "key-value" else None
-        await self.stream.publish("ALERTS", key.encode(), headers=headers)
-        if number == self.dies_at:
-            await self.client.flush(timeout=5)
-            os.kill(os.getpid(), signal.SIGKILL)
+        await self.send(number)
         if self.state == "key-value":
             await self.notes.update(key, b"sent", last=claim)
         else:
             await self.notes.put(key, b"sent")
+
+    async def send(self, number: int) -> None:
+        """Send the alert, with an id where the state knows one; then die, if this is the place."""
+        headers = {"Nats-Msg-Id": str(number)} if self.state != "database" else None
+        await self.stream.publish("ALERTS", str(number).encode(), headers=headers)
+        if number == self.dies_at:
+            await self.client.flush(timeout=5)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def stored(consumer: Consumer, way: str) -> None:
@@ -129,13 +137,17 @@ async def direct(consumer: Consumer) -> None:
         await call.respond(b"done")
 
 
-async def main(url: str, model: str, way: str, state: str, dies_at: int = 0) -> None:
+async def main(url: str, model: str, way: str, state: str, database: str, dies_at: int = 0) -> None:
     """Consume until killed."""
     import nats
 
     client = await nats.connect(url, allow_reconnect=False, connect_timeout=20)
     notes = await client.jetstream(timeout=5).key_value("notes")
     consumer = Consumer(client, notes, Model(model), state, dies_at)
+    if state == "entity":
+        from beyondlab.capstone import escalation
+
+        escalation.launch(database, consumer.send)
     await (direct(consumer) if way == "direct" else stored(consumer, way))
 
 
