@@ -115,7 +115,7 @@ def check_policy(policy: Mapping[str, Any] | None) -> Verdict:
 
 
 def check_lease(times: Mapping[str, float] | None) -> Verdict:
-    """Exercise 6: lease times with which another takes over within 10 s of a loss, no two lead, and one lost renewal is harmless."""
+    """Exercise 6: lease times with which another takes over within 10 s of a loss, no two lead, and two lost renewals are harmless."""
     if times is None or any(times.get(key) is None for key in ("duration", "deadline", "retry")):
         return verdict(False, "Not answered yet: give duration, deadline and retry in seconds.")
     try:

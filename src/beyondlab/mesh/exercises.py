@@ -21,7 +21,7 @@ def check_log(cause: str | None) -> Verdict:
     """Exercise 1: what the flag UO in an access log means."""
     return check_choice(cause, "circuit breaker", {
         "circuit breaker": "UO is upstream overflow: too much was open already, so Envoy answered itself, in 0 ms.",
-        "time-out": "a time-out takes its time: it would be UT, 504, and ms would be the limit.",
+        "time-out": "a time-out takes time: the flag would be UT, the status 504, and ms the limit.",
         "no healthy host": "that would be UH. And the neighbouring requests are answered, so somebody is there.",
         "authorisation": "that answers 403, with UAEX or with details of RBAC.",
     })  # fmt: skip
@@ -52,7 +52,7 @@ def check_safe_load(load: float | None) -> Verdict:
     return check_number(load, 90, unit="%", rtol=0.004, mistakes=[
         (80, "That is the one for a budget of 20 %."),
         (100 / 1.1, "The budget is a share of all attempts in flight, retries included: load / (1 − b), not load · (1 + b)."),
-        (0.9, "In per cent."),
+        (0.9, "That is the share; the answer is asked for in per cent."),
         (25, "That is three retries without a budget."),
     ], hint="Solve load / (1 − budget) = 1.")  # fmt: skip
 
@@ -117,7 +117,7 @@ def check_fleet(cpu: float | None) -> Verdict:
     """Exercise 8: vCPU that ambient uses at 30,000 requests a second, of which 40 % need HTTP features."""
     wanted = tax.ambient(tax.Fleet(50, 1000, 30_000, l7=0.4)).cpu
     return check_number(cpu, wanted, unit="vCPU", rtol=0.01, mistakes=[
-        (tax.sidecars(tax.Fleet(50, 1000, 30_000)).cpu, "Those are sidecars."),
+        (tax.sidecars(tax.Fleet(50, 1000, 30_000)).cpu, "That is what sidecars use."),
         (30 * 0.06 + 0.4 * 30 * 0.25, "A request passes two ztunnels: the caller's node and the called one's."),
         (2 * 30 * 0.06, "40 % of the requests pass a waypoint as well."),
         (2 * 30 * 0.06 + 30 * 0.25, "Only 40 % of the requests pass a waypoint."),
