@@ -71,7 +71,7 @@ def check_deterministic(workflow: Callable[[Replay, str], Any] | None) -> Verdic
                                       "wanted reserve and ship once, charge at most once.")
     asked = [f"{event['value'][0]}" for event in _history(workflow) if event["event"] == "scheduled"]
     if "random" not in asked and "clock" not in asked:
-        return verdict(False, "It survives, but the lottery and the clock are gone. Ask the engine for both: ctx.random(), ctx.now().")
+        return verdict(False, "It survives, but the lottery or the clock is gone. Ask the engine for both: ctx.random(), ctx.now().")
     return verdict(True, "Right: killed at every point, replayed eight times each, always the same way.")
 
 
