@@ -23,7 +23,7 @@ def check_share(share: Any) -> Verdict:
     return check_number(
         share, 0.25, rtol=1e-6,
         mistakes=[(0.5, "Each step has two records, and a crash before each of them. Which of the two follows an effect?"),
-                  (25, "A share, not per cent."),
+                  (25, "A share between 0 and 1 is wanted, not per cent."),
                   (1 / 3, "Count four points a step: asked and recorded, done and recorded.")],
         hint="Four points a step. It does not depend on the number of steps.",
     )  # fmt: skip
@@ -34,7 +34,7 @@ def check_attempts(attempts: Any) -> Verdict:
     return check_number(
         attempts, model.lockstep_attempts(64), rtol=1e-9,
         mistakes=[(64, "One attempt each would do if nobody were in the way. In the first round 63 of 64 fail."),
-                  (64 * 64, "Who has won does not try again: the rounds get smaller."),
+                  (64 * 64, "A writer that has won does not try again: the rounds get smaller."),
                   (64 * 63 / 2, "Those are the failures. The 64 successes are attempts too.")],
         hint="64 in the first round, of which one wins. 63 in the second.",
     )  # fmt: skip
@@ -71,7 +71,7 @@ def check_deterministic(workflow: Callable[[Replay, str], Any] | None) -> Verdic
                                       "wanted reserve and ship once, charge at most once.")
     asked = [f"{event['value'][0]}" for event in _history(workflow) if event["event"] == "scheduled"]
     if "random" not in asked and "clock" not in asked:
-        return verdict(False, "It survives, but the lottery or the clock is gone. Ask the replay for both: replay.random(), replay.now().")
+        return verdict(False, "It survives, but the lottery or the clock is gone. Ask the engine for both: ctx.random(), ctx.now().")
     return verdict(True, "Right: killed at every point, replayed eight times each, always the same way.")
 
 
@@ -192,8 +192,8 @@ def check_interval(steps: Any) -> Verdict:
     return check_number(
         steps, best, unit="steps", rtol=0.02,
         mistakes=[(best / 2**0.5, "Half a snapshot interval is replayed on average, not a whole one: mind the factor 2."),
-                  (2_000, "One snapshot a life: on average a thousand steps are replayed. It can be had cheaper."),
-                  (best**2, "That is its square.")],
+                  (2_000, "One snapshot a life: on average a thousand steps are replayed. A shorter interval costs less."),
+                  (best**2, "That is the square of the answer.")],
         hint="A step costs 20 ms / n for snapshots, and 0.05 ms × n / 2 / 2,000 for replays. Where is the sum least?",
     )  # fmt: skip
 

@@ -52,9 +52,9 @@ def check_break_even(rate: float | None) -> Verdict:
         mistakes=[
             (90_000, "That is an hour's worth. Per second, please."),
             (90, "An hour has 3,600 seconds."),
-            (0.04, "Upside down: the instance's price stands above, the request's below."),
+            (0.04, "Upside down: divide the price of the instance by that of a request."),
         ],
-        hint="USD of the instance a second over USD of a request.",
+        hint="Divide what the instance costs in a second by what one request costs.",
     )
 
 

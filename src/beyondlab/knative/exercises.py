@@ -140,9 +140,9 @@ def check_settings(settings: kpa.Settings | None, simulate: Callable[[kpa.Settin
         return verdict(False, f"Settings are wanted, as model.with_settings(...) gives them; this is {settings!r}.")
     found = simulate(settings)
     if found.cold_share > 0.01:
-        return verdict(False, f"Not yet: {100 * found.cold_share:.2f} % of the requests are cold. Who keeps the last pod?")
+        return verdict(False, f"Not yet: {100 * found.cold_share:.2f} % of the requests are cold. Which setting keeps the last pod?")
     if found.pod_hours > 370:
-        return verdict(False, f"Not yet: {found.pod_hours:.0f} pod-hours. Cold enough, but too dear: shorten the time, or aim higher.")
+        return verdict(False, f"Not yet: {found.pod_hours:.0f} pod-hours. Cold enough, but too dear: shorten the retention period, or raise the target.")
     if found.p99 > 2.5:
         return verdict(False, f"Not yet: p99 is {found.p99:.1f} s. A long stable window makes the autoscaler slow upwards too.")
     return verdict(True, f"Right: {100 * found.cold_share:.2f} % cold, {found.pod_hours:.0f} pod-hours, p99 {found.p99:.1f} s.")
