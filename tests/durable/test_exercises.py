@@ -60,6 +60,18 @@ def without(replay, order):
         replay.call(effect, order)
 
 
+def without_lottery(replay, order):
+    without(replay, order)
+    replay.now()
+
+
+def without_clock(replay, order):
+    replay.call("reserve", order)
+    if replay.random() >= 0.1:
+        replay.call("charge", order)
+    replay.call("ship", order)
+
+
 def twice(replay, order):
     good(replay, order)
     replay.call("ship", order)
@@ -70,7 +82,8 @@ def never(replay, order):
 
 
 @pytest.mark.parametrize(("workflow", "says"), [
-    (None, "write"), (chance, "took another way"), (without, "lottery or the clock is gone"), (twice, "once"), (never, "wanted reserve and ship"),
+    (None, "write"), (chance, "took another way"), (without, "lottery or the clock is gone"),
+    (without_lottery, "lottery or the clock is gone"), (without_clock, "lottery or the clock is gone"), (twice, "once"), (never, "wanted reserve and ship"),
     (lambda replay, order: 1 / 0, "ZeroDivisionError"),
 ])  # fmt: skip
 def test_deterministic_wrong(workflow, says):

@@ -70,7 +70,7 @@ def check_deterministic(workflow: Callable[[Replay, str], Any] | None) -> Verdic
                 return verdict(False, f"Killed at {crash.died!r}, the effects are {counts}; "
                                       "wanted reserve and ship once, charge at most once.")
     asked = [f"{event['value'][0]}" for event in _history(workflow) if event["event"] == "scheduled"]
-    if "random" not in asked and "clock" not in asked:
+    if "random" not in asked or "clock" not in asked:
         return verdict(False, "It survives, but the lottery or the clock is gone. Ask the engine for both: ctx.random(), ctx.now().")
     return verdict(True, "Right: killed at every point, replayed eight times each, always the same way.")
 
