@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from beyondlab.kit import check
+
 
 @dataclass
 class Host:
@@ -21,8 +23,7 @@ class Host:
     tasks: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (self.vcpu > 0 and self.memory > 0):
-            raise ValueError(f"vcpu={self.vcpu!r}, memory={self.memory!r}: a host has some of both")
+        check.all_positive(vcpu=self.vcpu, memory=self.memory)
 
     @property
     def free(self) -> tuple[float, int]:

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from beyondlab.kit import check
+
 Strategy = Literal["default", "custom", "accurate", "eager"]
 STRATEGIES: tuple[Strategy, ...] = ("default", "custom", "accurate", "eager")
 
@@ -60,10 +62,8 @@ def hpa_desired(current: int, metric: float, target: float, *, tolerance: float 
     ``metric`` and ``target`` are for one pod. Source: Kubernetes documentation, "Horizontal Pod Autoscaling".
     Raises ValueError if ``target`` is not positive or ``current`` is negative.
     """
-    if not target > 0:
-        raise ValueError(f"target={target!r}: must be positive")
-    if current < 0:
-        raise ValueError(f"current={current!r}: must be 0 or more")
+    check.positive("target", target)
+    check.whole("current", current, 0)
     ratio = metric / target
     return current if abs(ratio - 1) <= tolerance else math.ceil(current * ratio - 1e-9)
 
@@ -99,8 +99,8 @@ def simulate_jobs(
     arrivals, service = np.asarray(arrivals, float), np.asarray(service, float)
     if arrivals.shape != service.shape or arrivals.ndim != 1:
         raise ValueError(f"service has shape {service.shape}: must be that of arrivals, {arrivals.shape}")
-    if not (poll > 0 and start >= 0):
-        raise ValueError(f"poll={poll!r}, start={start!r}: must be positive seconds")
+    check.positive("poll", poll, "seconds")
+    check.non_negative("start", start, "seconds")
     waits = np.full(arrivals.size, np.nan)
     jobs: list[list[float]] = []
     taken = started = idle = peak = 0

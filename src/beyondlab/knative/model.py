@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beyondlab import sim
+from beyondlab.kit import check
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 from beyondlab.knative import _kernel, kpa
@@ -101,12 +102,11 @@ def simulate(
     if not (np.all(service >= 0) and np.all(np.isfinite(service))):
         raise ValueError("service: must be finite and not negative")
     for name, value in {"start": start, "grace": grace, "horizon": horizon}.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value!r}: must be zero or more seconds")
+        check.non_negative(name, value, "seconds")
     if policy not in POLICIES:
         raise ValueError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
-    if concurrency < 0 or initial < 0:
-        raise ValueError(f"concurrency={concurrency!r}, initial={initial!r}: must be 0 or more")
+    check.whole("concurrency", concurrency, 0)
+    check.whole("initial", initial, 0)
     if policy == "fixed" and initial < 1:
         raise ValueError(f"initial={initial!r}: a fixed number of pods must be at least 1")
     aimed, _ = kpa.resolve_target(settings, container_concurrency=concurrency, target=target)

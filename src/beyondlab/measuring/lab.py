@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -21,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from tornado.httpclient import AsyncHTTPClient
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from beyondlab.kit import load, processes
+from beyondlab.kit import check, load, processes
 from beyondlab.kit.recordings import Lab
 from beyondlab.measuring.server import LISTENS
 
@@ -82,8 +81,7 @@ class Server:
     """
 
     def __init__(self, *, workers: int = 1) -> None:
-        if workers < 1:
-            raise ValueError(f"workers={workers!r}: must be at least 1")
+        check.whole("workers", workers, 1)
         self._process = processes.Process(
             [sys.executable, "-m", "beyondlab.measuring.server", str(workers)],
             name="the server",
@@ -179,8 +177,7 @@ def _plan(arrivals: ArrayLike, service: ArrayLike) -> tuple[Array, Array]:
 
 def in_system(run: Run, step: float = 0.001) -> float:
     """Mean number of requests in the system, counted every ``step`` seconds while the run was observed."""
-    if not (step > 0 and math.isfinite(step)):
-        raise ValueError(f"step={step!r}: must be a positive number of seconds")
+    check.positive("step", step, "seconds")
     moments = run.sent.min() + np.arange(0.0, run.observed_seconds, step)
     arrived = np.searchsorted(np.sort(run.sent), moments, side="right")
     left = np.searchsorted(np.sort(run.done), moments, side="right")

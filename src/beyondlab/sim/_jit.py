@@ -18,7 +18,7 @@ Kernel = Callable[..., Any]
 def is_compiled(engine: Engine) -> bool:
     """Whether ``engine`` compiles: ``"numba"``, and ``"auto"`` where numba is installed. ValueError for another name."""
     if engine not in ("auto", "numba", "python"):
-        raise ValueError(f"engine = {engine!r}: must be 'auto', 'numba' or 'python'")
+        raise ValueError(f"engine={engine!r}: must be 'auto', 'numba' or 'python'")
     return engine == "numba" or (engine == "auto" and importlib.util.find_spec("numba") is not None)
 
 
