@@ -19,7 +19,7 @@ from beyondlab.kit import check
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 from beyondlab.knative import _kernel, kpa
-from beyondlab.sim._jit import chosen
+from beyondlab.sim import engines
 
 POLICIES = {"kpa": _kernel.KPA, "hpa": _kernel.HPA, "fixed": _kernel.FIXED}
 DIRECT, QUEUED, COLD = _kernel.DIRECT, _kernel.QUEUED, _kernel.COLD
@@ -121,7 +121,7 @@ def simulate(
     ])  # fmt: skip
     waits, outcome = np.zeros(arrivals.size), np.zeros(arrivals.size, np.int64)
     ticks = np.zeros((keep_ticks, 6))
-    kernel = chosen(_kernel.simulate, engine)
+    kernel = engines.chosen(_kernel.simulate, engine)
     pod_seconds, started, peak, rows, end = kernel(arrivals, service, packed, waits, outcome, ticks)
     return Result(waits, outcome, pod_seconds, started, peak, end, ticks[:rows])
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from beyondlab.kit import check
-from beyondlab.sim import _check, _jit, _queue_kernels
+from beyondlab.sim import _check, _queue_kernels, engines
 from beyondlab.sim._check import Seed
-from beyondlab.sim.keep_alive import Engine
+from beyondlab.sim.engines import Engine
 from beyondlab.sim.queues import inputs
 
 Policy = Literal["random", "round robin", "two choices", "least connections"]
@@ -114,5 +114,5 @@ def balance(
         check.positive(f"speeds[{place}]", value)
     draw = _check.generator(seed).random((times.size, 2))
     server, start = np.empty(times.size, np.int64), np.empty(times.size)
-    _jit.chosen(_queue_kernels.balanced, engine)(times, seconds, speed, POLICIES[policy], draw, server, start)
+    engines.chosen(_queue_kernels.balanced, engine)(times, seconds, speed, POLICIES[policy], draw, server, start)
     return BalanceResult(times, start, seconds / speed[server], server, servers)

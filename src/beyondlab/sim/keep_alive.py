@@ -14,10 +14,9 @@ All times are seconds.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,8 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from beyondlab.kit import check
 from beyondlab.sim import _check
 from beyondlab.sim._totals import Totals
-
-Engine = Literal["auto", "numba", "python"]
+from beyondlab.sim.engines import Engine, is_compiled
 
 WARM, COLD, THROTTLED = 0, 1, 2
 """Values in the outcome array."""
@@ -102,15 +100,13 @@ class _Engine(Protocol):
 
 
 def _engine(name: Engine, keep_alive: float, limit: int) -> _Engine:
-    if name not in ("auto", "numba", "python"):
-        raise ValueError(f"engine={name!r}: must be 'auto', 'numba' or 'python'")
-    if name == "python" or (name == "auto" and importlib.util.find_spec("numba") is None):
-        from beyondlab.sim._engine_python import PythonEngine
+    if is_compiled(name):
+        from beyondlab.sim._engine_numba import NumbaEngine
 
-        return PythonEngine(keep_alive, limit)
-    from beyondlab.sim._engine_numba import NumbaEngine
+        return NumbaEngine(keep_alive, limit)
+    from beyondlab.sim._engine_python import PythonEngine
 
-    return NumbaEngine(keep_alive, limit)
+    return PythonEngine(keep_alive, limit)
 
 
 class KeepAlive:

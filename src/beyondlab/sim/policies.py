@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from beyondlab.kit import check
-from beyondlab.sim import _check, _jit, _policy_kernel
-from beyondlab.sim.keep_alive import Engine
+from beyondlab.sim import _check, _policy_kernel, engines
+from beyondlab.sim.engines import Engine
 from beyondlab.sim.queues import inputs
 
 MINUTE = 60.0
@@ -189,7 +189,7 @@ def simulate_policy(
     kind, limit, keep_alive, histogram = _parameters(policy)
     outcome = np.empty(times.size, np.uint8)
     counts, sums = np.zeros((5, memory.size), np.int64), np.zeros((2, memory.size))
-    kernel = _jit.chosen(_policy_kernel.serve, engine)
+    kernel = engines.chosen(_policy_kernel.serve, engine)
     peak = kernel(
         times, numbers, seconds, extra, memory, kind, limit, keep_alive, histogram.range_minutes, MINUTE,
         float(histogram.head), float(histogram.tail), float(histogram.margin), float(histogram.least_cv),

@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from beyondlab.kit import check
 from beyondlab.sim import _check
 from beyondlab.sim._check import Seed
-from beyondlab.sim._jit import is_compiled
 from beyondlab.sim.arrivals import MOST_EXPECTED, poisson_chunks
-from beyondlab.sim.keep_alive import NO_LIMIT, Engine, KeepAlive
+from beyondlab.sim.engines import Engine, is_compiled
+from beyondlab.sim.keep_alive import NO_LIMIT, KeepAlive
 
 DAY = 86_400.0
 """Seconds of a day."""

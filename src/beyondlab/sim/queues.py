@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from beyondlab.kit import check
-from beyondlab.sim import _check, _jit, _queue_kernels
+from beyondlab.sim import _check, _queue_kernels, engines
 from beyondlab.sim._check import Seed
-from beyondlab.sim.keep_alive import Engine
+from beyondlab.sim.engines import Engine
 
 Array = NDArray[np.float64]
 _MOST_PAUSES = 100_000_000
@@ -110,7 +110,7 @@ def queue(arrivals: ArrayLike, service: ArrayLike, servers: int = 1, *, engine: 
     servers = check.whole("servers", servers, 1)
     start = np.empty(times.size)
     used = min(servers, max(1, times.size))  # no request ever needs the others
-    _jit.chosen(_queue_kernels.first_come, engine)(times, seconds, np.zeros(used), start)
+    engines.chosen(_queue_kernels.first_come, engine)(times, seconds, np.zeros(used), start)
     return QueueResult(times, start, seconds, servers)
 
 
@@ -213,7 +213,7 @@ def queue_with_retries(
         raise ValueError(f"backoff={backoff!r}: must be a Backoff or None")
     pause = (backoff or Backoff()).pauses(times.size, retries, seed)
     attempts, finished = np.zeros(times.size, np.int64), np.full(times.size, np.nan)
-    work = _jit.chosen(_queue_kernels.with_retries, engine)(
+    work = engines.chosen(_queue_kernels.with_retries, engine)(
         times, seconds, np.zeros(min(servers, max(1, times.size * (retries + 1)))), timeout, np.ascontiguousarray(pause), bool(cancel), attempts, finished
     )
     answered = ~np.isnan(finished)
