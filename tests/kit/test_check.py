@@ -87,5 +87,14 @@ def test_all_positive_names_the_first_that_is_not(values):
         check.all_positive(**values)
 
 
+@given(value=st.one_of(st.text(max_size=1), st.lists(st.none()), st.none()), allowed=st.lists(st.text(max_size=1), unique=True))
+def test_one_of(value, allowed):
+    if value in allowed:
+        assert check.one_of("policy", value, dict.fromkeys(allowed)) is value
+    else:
+        said = refused(check.one_of, "policy", value, dict.fromkeys(allowed))
+        assert said == f"policy={value!r}: must be one of {', '.join(allowed)}"
+
+
 def test_the_example():
     assert doctest.testmod(check).attempted == 1 and not doctest.testmod(check).failed

@@ -206,8 +206,7 @@ STEADY = tuple(name for name in PLATFORMS if name != "Fargate Spot" and not name
 
 def scheme(name: str, load: Workload) -> Fleet | PerRequest:
     """How a platform charges for ``load``. Raises ValueError for an unknown platform."""
-    if name not in PLATFORMS:
-        raise ValueError(f"name={name!r}: must be one of {', '.join(PLATFORMS)}")
+    check.one_of("name", name, PLATFORMS)
     return PLATFORMS[name](load)
 
 

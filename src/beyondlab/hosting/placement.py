@@ -84,8 +84,7 @@ def pack(needs: Sequence[tuple[float, int]], policy: str, *, vcpu: float, memory
 
     Raises ValueError for an unknown policy and for a need that no host of this size holds.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
+    check.one_of("policy", policy, POLICIES)
     hosts: list[Host] = []
     for number, (cpu, ram) in enumerate(needs):
         host = POLICIES[policy](hosts, cpu, ram)

@@ -113,8 +113,7 @@ def nearest(platform: str, vcpu: float, memory: float) -> Size:
 
     Raises ValueError for an unknown platform and for a need that is not positive and finite.
     """
-    if platform not in _NEAREST:
-        raise ValueError(f"platform={platform!r}: must be one of {', '.join(PLATFORMS)}")
+    check.one_of("platform", platform, PLATFORMS)
     check.all_positive(vcpu=vcpu, memory=memory)
     return _NEAREST[platform](vcpu, memory)
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import NoReturn
+from collections.abc import Iterable
+from typing import NoReturn, TypeVar
+
+Value = TypeVar("Value")
 
 
 def positive(name: str, value: object, unit: str = "") -> float:
@@ -50,6 +53,12 @@ def whole(name: str, value: object, least: int) -> int:
     except TypeError:
         number = least - 1
     return number if number >= least else _refuse(name, value, f"an integer, at least {least}")
+
+
+def one_of(name: str, value: Value, allowed: Iterable[Value]) -> Value:
+    """``value``. Raises ValueError unless it is one of ``allowed``, such as the keys of a mapping."""
+    every = tuple(allowed)
+    return value if value in every else _refuse(name, value, f"one of {', '.join(map(str, every))}")
 
 
 def _number(value: object) -> float:

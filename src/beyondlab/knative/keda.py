@@ -35,8 +35,7 @@ def new_jobs(
     pod does not run yet. ``deduction`` and ``running_share`` belong to "custom"; without a share it acts as "default".
     Raises ValueError for a strategy that KEDA does not have.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy={strategy!r}: must be one of {', '.join(STRATEGIES)}")
+    check.one_of("strategy", strategy, STRATEGIES)
     if strategy == "custom" and running_share is not None:
         return min(max_scale - (deduction or 0) - int(running * running_share), max_replicas), scale_to
     if strategy == "accurate":

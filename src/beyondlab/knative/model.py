@@ -103,8 +103,7 @@ def simulate(
         raise ValueError("service: must be finite and not negative")
     for name, value in {"start": start, "grace": grace, "horizon": horizon}.items():
         check.non_negative(name, value, "seconds")
-    if policy not in POLICIES:
-        raise ValueError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
+    check.one_of("policy", policy, POLICIES)
     check.whole("concurrency", concurrency, 0)
     check.whole("initial", initial, 0)
     if policy == "fixed" and initial < 1:

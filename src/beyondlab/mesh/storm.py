@@ -156,8 +156,7 @@ def attraction(policy: Choice, hosts: int = 10, *, in_flight: int = 80, slow: fl
         "peak EWMA": balancer.pick,
         "peak EWMA with penalty": balancer.pick,
     }
-    if policy not in pickers:
-        raise ValueError(f"policy={policy!r}: must be one of {', '.join(pickers)}")
+    check.one_of("policy", policy, pickers)
     pick, generator = pickers[policy], np.random.default_rng(seed)
     draws, times = generator.random((requests, 2)), generator.exponential(slow, requests)
     waiting: list[tuple[float, int, float]] = []

@@ -210,8 +210,7 @@ class Load:
     native: bool = True
 
     def __post_init__(self) -> None:
-        if self.threat not in THREATS:
-            raise ValueError(f"threat={self.threat!r}: must be one of {', '.join(THREATS)}")
+        check.one_of("threat", self.threat, THREATS)
         check.whole("instances", self.instances, 1)
         for name in ("starts_per_second", "calls", "memory_mib"):
             check.non_negative(name, getattr(self, name))
