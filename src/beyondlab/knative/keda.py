@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from beyondlab.kit import check
+from beyondlab.sim.queues import inputs
 
 Strategy = Literal["default", "custom", "accurate", "eager"]
 STRATEGIES: tuple[Strategy, ...] = ("default", "custom", "accurate", "eager")
@@ -93,11 +94,9 @@ def simulate_jobs(
 
     ``service``: seconds of work of each message; ``start``: seconds until a job's pod runs. ``counts_locked``: whether
     the queue's length includes messages in work, as for RabbitMQ's unacknowledged ones, or not, as for Azure's storage
-    queue. Raises ValueError if arrays differ in length, or a time is not positive.
+    queue. Raises ValueError if arrivals are not sorted, arrays differ in length, or a time is not positive.
     """
-    arrivals, service = np.asarray(arrivals, float), np.asarray(service, float)
-    if arrivals.shape != service.shape or arrivals.ndim != 1:
-        raise ValueError(f"service has shape {service.shape}: must be that of arrivals, {arrivals.shape}")
+    arrivals, service = inputs(arrivals, service)
     check.positive("poll", poll, "seconds")
     check.non_negative("start", start, "seconds")
     waits = np.full(arrivals.size, np.nan)

@@ -20,6 +20,7 @@ from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 from beyondlab.knative import _kernel, kpa
 from beyondlab.sim import engines
+from beyondlab.sim.queues import inputs
 
 POLICIES = {"kpa": _kernel.KPA, "hpa": _kernel.HPA, "fixed": _kernel.FIXED}
 DIRECT, QUEUED, COLD = _kernel.DIRECT, _kernel.QUEUED, _kernel.COLD
@@ -94,13 +95,7 @@ def simulate(
     ValueError
         If arrivals fall, lengths differ, or a number is out of range.
     """
-    arrivals, service = np.ascontiguousarray(arrivals, np.float64), np.ascontiguousarray(service, np.float64)
-    if arrivals.ndim != 1 or arrivals.shape != service.shape:
-        raise ValueError(f"service has shape {service.shape}: must be that of arrivals, {arrivals.shape}")
-    if arrivals.size and (arrivals[0] < 0 or np.any(np.diff(arrivals) < 0) or not np.isfinite(arrivals[-1])):
-        raise ValueError("arrivals: must be finite, ascending and not negative")
-    if not (np.all(service >= 0) and np.all(np.isfinite(service))):
-        raise ValueError("service: must be finite and not negative")
+    arrivals, service = inputs(arrivals, service)
     for name, value in {"start": start, "grace": grace, "horizon": horizon}.items():
         check.non_negative(name, value, "seconds")
     check.one_of("policy", policy, POLICIES)

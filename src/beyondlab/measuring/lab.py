@@ -23,6 +23,7 @@ from tornado.simple_httpclient import SimpleAsyncHTTPClient
 from beyondlab.kit import check, load, processes
 from beyondlab.kit.recordings import Lab
 from beyondlab.measuring.server import LISTENS
+from beyondlab.sim.queues import inputs
 
 LONGEST = 30.0
 """Seconds after which a request is given up, and the most that a run may be planned for."""
@@ -162,16 +163,13 @@ async def _fetch(client: AsyncHTTPClient, url: str) -> dict[str, float]:
 
 
 def _plan(arrivals: ArrayLike, service: ArrayLike) -> tuple[Array, Array]:
-    plan, seconds = np.asarray(arrivals, float), np.asarray(service, float)
-    seconds = np.broadcast_to(seconds, plan.shape) if seconds.ndim == 0 else seconds
-    if plan.ndim != 1 or plan.size == 0:
-        raise ValueError(f"arrivals: shape {plan.shape}, must be a list of at least one moment")
-    if plan.shape != seconds.shape:
-        raise ValueError(f"service: {seconds.size} values for {plan.size} arrivals, must be one for each")
-    if not np.all(np.isfinite(plan)) or plan[0] < 0 or np.any(np.diff(plan) < 0) or plan[-1] > LONGEST:
-        raise ValueError(f"arrivals: must be finite, ascending, from 0 to {LONGEST:g} s")
-    if not np.all(np.isfinite(seconds)) or np.any(seconds < 0) or np.any(seconds > 60):
-        raise ValueError("service: must be finite, from 0 to 60 s")
+    plan, seconds = inputs(arrivals, service)
+    if not plan.size:
+        raise ValueError("arrivals=[]: must be at least one moment")
+    if plan[-1] > LONGEST:
+        raise ValueError(f"arrivals[-1]={plan[-1]}: must be at most {LONGEST:g} s")
+    if seconds.max() > 60:
+        raise ValueError(f"service: must be at most 60 s, the longest is {seconds.max():g} s")
     return plan, seconds
 
 
