@@ -7,12 +7,13 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import harness
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+NOTEBOOKS = harness.PATHS
 
 
 def pins(file: str) -> dict[str, set[str]]:

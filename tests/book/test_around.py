@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+import harness
 import pytest
 from bs4 import BeautifulSoup
 
@@ -17,7 +18,7 @@ from beyondlab.kit import timeline  # noqa: E402
 from bookext import numbers, tracks  # noqa: E402
 
 PAGES = sorted((ROOT / "book").glob("*.md"))
-NOTEBOOKS = {path.stem: path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
+NOTEBOOKS = {path.stem: path for path in harness.PATHS}
 INTRODUCTIONS = ["foundations", "containers", "serverless", "together"]
 ROLE = re.compile(r"\{(%s)\}`([^`]+)`" % "|".join(numbers.ROLES))
 

@@ -69,5 +69,5 @@ def test_errors():
         placement.pack([], "worst", vcpu=1, memory=1)
     with pytest.raises(ValueError, match="has 1 vCPU"):
         placement.pack([(2, 1)], "best fit", vcpu=1, memory=1)
-    with pytest.raises(ValueError, match="a host has some of both"):
+    with pytest.raises(ValueError, match="vcpu=0: must be a finite number greater than 0"):
         Host("h", 0, 1)

@@ -3,6 +3,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import harness
 import pytest
 
 from beyondlab.kit import timeline
@@ -72,8 +73,7 @@ def test_entries_are_sorted_a_year_before_its_days():
 
 
 def test_every_chapter_has_its_topic_and_every_topic_enough():
-    stems = {path.stem for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
-    assert stems <= set(timeline.TOPICS)
+    assert {path.stem for path in harness.PATHS} <= set(timeline.TOPICS)
     for topic in timeline.TOPICS:
         assert 4 <= len(timeline.of(topic)) <= 20, topic
 

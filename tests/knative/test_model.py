@@ -131,7 +131,7 @@ def test_every_request_is_served_once(seed, concurrency, policy):
 
 
 @pytest.mark.parametrize(("arguments", "says"), [
-    (dict(arrivals=[2.0, 1.0], service=[1.0, 1.0]), "ascending"), (dict(arrivals=[1.0], service=[1.0, 2.0]), "shape"),
+    (dict(arrivals=[2.0, 1.0], service=[1.0, 1.0]), "must be sorted"), (dict(arrivals=[1.0], service=[1.0, 2.0]), "one entry for each"),
     (dict(arrivals=[1.0], service=[-1.0]), "service"), (dict(arrivals=[1.0], service=[1.0], start=-1), "start=-1"),
     (dict(arrivals=[1.0], service=[1.0], policy="magic"), "policy="), (dict(arrivals=[1.0], service=[1.0], policy="fixed"), "at least 1"),
     (dict(arrivals=[1.0], service=[1.0], concurrency=-1), "concurrency=-1"), (dict(arrivals=[1.0], service=[1.0], grace=math.nan), "grace"),

@@ -116,7 +116,7 @@ def test_breaker_loses_no_place_when_a_caller_gives_up():
 
 @pytest.mark.parametrize("limits", [(-1, 0), (0, -1)])
 def test_breaker_refuses_negative_limits(limits):
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="at least 0"):
         Breaker(*limits)
 
 

@@ -71,12 +71,13 @@ def test_the_server_refuses_what_it_cannot_serve(query):
     [
         ([], 0.1, "at least one moment"),
         ([[0.0]], 0.1, "shape"),
-        ([0.0, 1.0], [0.1], "one for each"),
-        ([1.0, 0.0], 0.1, "ascending"),
+        ([0.0, 1.0], [0.1], "one entry for each"),
+        ([1.0, 0.0], 0.1, r"arrivals\[1\]=0.0: must be sorted"),
         ([0.0, float("nan")], 0.1, "finite"),
-        ([-1.0], 0.1, "from 0"),
+        ([-1.0], 0.1, r"arrivals\[0\]=-1.0: .*at least 0"),
         ([31.0], 0.1, "30 s"),
         ([0.0], -0.1, "service"),
+        ([0.0], 60.5, "service: must be at most 60 s"),
         ([0.0], float("inf"), "service"),
     ],
 )

@@ -117,13 +117,13 @@ def test_the_order_of_the_policies():
 @pytest.mark.parametrize(
     ("arguments", "options", "complaint"),
     [
-        (([0.0], 1.0, 0, "random", 0), {}, "servers = 0"),
-        (([0.0], 1.0, 2, "fastest", 0), {}, "policy = 'fastest': must be one of 'random'"),
+        (([0.0], 1.0, 0, "random", 0), {}, "servers=0"),
+        (([0.0], 1.0, 2, "fastest", 0), {}, "policy='fastest': must be one of 'random'"),
         (([0.0], 1.0, 2, "random", 0), {"speeds": [1.0]}, "speeds: must have one entry"),
-        (([0.0], 1.0, 2, "random", 0), {"speeds": [1.0, 0.0]}, r"speeds\[1\] = 0.0"),
-        (([0.0], 1.0, 2, "random", -1), {}, "seed = -1"),
-        (([0.0], 1.0, 2, ["random"], 0), {}, r"policy = \['random'\]: must be one of"),
-        (([0.0], 1.0, 10**12, "random", 0), {}, "servers = 1000000000000: must be at most 1,000,000"),
+        (([0.0], 1.0, 2, "random", 0), {"speeds": [1.0, 0.0]}, r"speeds\[1\]=0.0"),
+        (([0.0], 1.0, 2, "random", -1), {}, "seed=-1"),
+        (([0.0], 1.0, 2, ["random"], 0), {}, r"policy=\['random'\]: must be one of"),
+        (([0.0], 1.0, 10**12, "random", 0), {}, "servers=1000000000000: must be at most 1,000,000"),
     ],
 )
 def test_bad_input_is_named(arguments, options, complaint):

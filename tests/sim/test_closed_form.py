@@ -127,15 +127,15 @@ def test_erlang_b() -> None:
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (lambda: keep_alive_exact(0.0, 2.0, 600.0), "rate = 0.0"),
-        (lambda: keep_alive_exact(1.0, -2.0, 600.0), "mean_service = -2.0"),
-        (lambda: keep_alive_exact(1.0, 2.0, math.nan), "keep_alive = nan"),
-        (lambda: keep_alive_exact(1.0, 2.0, 600.0, provisioned=-1), "provisioned = -1"),
+        (lambda: keep_alive_exact(0.0, 2.0, 600.0), "rate=0.0"),
+        (lambda: keep_alive_exact(1.0, -2.0, 600.0), "mean_service=-2.0"),
+        (lambda: keep_alive_exact(1.0, 2.0, math.nan), "keep_alive=nan"),
+        (lambda: keep_alive_exact(1.0, 2.0, 600.0, provisioned=-1), "provisioned=-1"),
         (lambda: keep_alive_exact(5_000.0, 2.0, 600.0), r"rate \* mean_service = 10000.0: must be at most 2,000"),
-        (lambda: idle_expiry_share(math.inf, 1.0), "rate = inf"),
-        (lambda: erlang_b(-1, 1.0), "servers = -1"),
-        (lambda: erlang_b(2, 0.0), "load = 0.0"),
-        (lambda: erlang_c(4, 4.0), "load = 4.0: must be less than servers = 4"),
+        (lambda: idle_expiry_share(math.inf, 1.0), "rate=inf"),
+        (lambda: erlang_b(-1, 1.0), "servers=-1"),
+        (lambda: erlang_b(2, 0.0), "load=0.0"),
+        (lambda: erlang_c(4, 4.0), "load=4.0: must be less than servers=4"),
     ],
 )
 def test_refused(call, word: str) -> None:
@@ -191,17 +191,17 @@ def test_fan_out() -> None:
 @pytest.mark.parametrize(
     ("function", "arguments", "complaint"),
     [
-        (sim.erlang_c_wait, (2, 2.0, 1.0), r"rate \* mean_service = 2.0: must be less than servers = 2"),
-        (sim.pollaczek_khinchine, (0.5, 1.0, -1.0), "cv = -1.0"),
-        (sim.pollaczek_khinchine, (1.0, 1.0, 1.0), "must be less than servers = 1"),
-        (sim.allen_cunneen, (1, 0.5, 1.0, -1.0, 1.0), "arrival_cv = -1.0"),
-        (sim.wait_exceeds, (1, 0.5, 1.0, -1.0), "seconds = -1.0"),
-        (sim.response_percentile, (0.5, 1.0, 100), "percentile = 100"),
-        (sim.littles_law, (-1.0, 1.0), "rate = -1.0"),
-        (sim.fan_out_slow, (1.5, 2), "slow = 1.5: must be a probability"),
-        (sim.fan_out_slow, (0.5, 0), "calls = 0"),
-        (sim.leaf_percentile, (0, 2), "percentile = 0"),
-        (sim.largest_of, (0,), "count = 0"),
+        (sim.erlang_c_wait, (2, 2.0, 1.0), r"rate \* mean_service = 2.0: must be less than servers=2"),
+        (sim.pollaczek_khinchine, (0.5, 1.0, -1.0), "cv=-1.0"),
+        (sim.pollaczek_khinchine, (1.0, 1.0, 1.0), "must be less than servers=1"),
+        (sim.allen_cunneen, (1, 0.5, 1.0, -1.0, 1.0), "arrival_cv=-1.0"),
+        (sim.wait_exceeds, (1, 0.5, 1.0, -1.0), "seconds=-1.0"),
+        (sim.response_percentile, (0.5, 1.0, 100), "percentile=100"),
+        (sim.littles_law, (-1.0, 1.0), "rate=-1.0"),
+        (sim.fan_out_slow, (1.5, 2), "slow=1.5: must be a number from 0 to 1"),
+        (sim.fan_out_slow, (0.5, 0), "calls=0"),
+        (sim.leaf_percentile, (0, 2), "percentile=0"),
+        (sim.largest_of, (0,), "count=0"),
     ],
 )
 def test_bad_arguments_are_named(function, arguments, complaint) -> None:

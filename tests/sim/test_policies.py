@@ -265,16 +265,16 @@ def test_nothing():
     [
         ({"memory_mb": []}, "memory_mb: must have at least one entry"),
         ({"memory_mb": [0.0]}, "memory_mb: must have at least one entry, all finite and greater than 0"),
-        ({"function": [1]}, r"function\[0\] = 1: must be from 0 to 0"),
+        ({"function": [1]}, r"function\[0\]=1: must be from 0 to 0"),
         ({"function": [0, 0]}, "function: must have one integer for each of the 1 arrivals"),
         ({"function": [0.5]}, "function: must have one integer"),
         ({"function": [[0], [1, 2]]}, "function: must have one integer for each arrival, got a ragged list"),
         ({"memory_mb": [math.nan]}, "memory_mb: must have at least one entry, all finite"),
-        ({"horizon": math.nan}, "horizon = nan"),
+        ({"horizon": math.nan}, "horizon=nan"),
         ({"start_up": [1.0, 2.0]}, "start_up: must have one entry for each of the 1 functions, got 2"),
-        ({"start_up": -1.0}, "start_up = -1.0"),
-        ({"horizon": 0.5}, "horizon = 0.5: must not be before the last arrival, 1.0"),
-        ({"policy": "lru"}, "policy = 'lru': must be FixedKeepAlive"),
+        ({"start_up": -1.0}, "start_up=-1.0"),
+        ({"horizon": 0.5}, "horizon=0.5: must not be before the last arrival, 1.0"),
+        ({"policy": "lru"}, "policy='lru': must be FixedKeepAlive"),
     ],
 )
 def test_bad_input_is_named(options, complaint):
@@ -286,16 +286,16 @@ def test_bad_input_is_named(options, complaint):
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: FixedKeepAlive(0.0), "seconds = 0.0"),
-        (lambda: GreedyDual(-1.0), "memory_mb = -1.0"),
-        (lambda: LeastRecentlyUsed(math.inf), "memory_mb = inf"),
-        (lambda: HybridHistogram(range_minutes=0), "range_minutes = 0"),
-        (lambda: HybridHistogram(range_minutes=10**13), "range_minutes = 10000000000000: must be at most 10080"),
-        (lambda: FixedKeepAlive("60"), "seconds = '60'"),
-        (lambda: HybridHistogram(head=0.0), "head = 0.0"),
-        (lambda: HybridHistogram(head=50.0, tail=40.0), "head = 50.0: must not be over tail"),
-        (lambda: HybridHistogram(margin=1.0), "margin = 1.0"),
-        (lambda: HybridHistogram(standard=0.0), "standard = 0.0"),
+        (lambda: FixedKeepAlive(0.0), "seconds=0.0"),
+        (lambda: GreedyDual(-1.0), "memory_mb=-1.0"),
+        (lambda: LeastRecentlyUsed(math.inf), "memory_mb=inf"),
+        (lambda: HybridHistogram(range_minutes=0), "range_minutes=0"),
+        (lambda: HybridHistogram(range_minutes=10**13), "range_minutes=10000000000000: must be at most 10080"),
+        (lambda: FixedKeepAlive("60"), "seconds='60'"),
+        (lambda: HybridHistogram(head=0.0), "head=0.0"),
+        (lambda: HybridHistogram(head=50.0, tail=40.0), "head=50.0: must not be over tail"),
+        (lambda: HybridHistogram(margin=1.0), "margin=1.0"),
+        (lambda: HybridHistogram(standard=0.0), "standard=0.0"),
     ],
 )
 def test_bad_policies_are_named(make, complaint):

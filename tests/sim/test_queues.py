@@ -273,16 +273,16 @@ def test_back_off():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (([1.0, 0.5], 1.0), r"arrivals\[1\] = 0.5: must be sorted"),
-        (([-1.0], 1.0), r"arrivals\[0\] = -1.0"),
+        (([1.0, 0.5], 1.0), r"arrivals\[1\]=0.5: must be sorted"),
+        (([-1.0], 1.0), r"arrivals\[0\]=-1.0"),
         (([0.0], [1.0, 2.0]), "one entry for each of the 1 arrivals, got 2"),
-        (([0.0], [math.nan]), r"service\[0\] = nan"),
-        (([0.0], -1.0), "service = -1.0"),
-        (([0.0], 1.0, 0), "servers = 0"),
+        (([0.0], [math.nan]), r"service\[0\]=nan"),
+        (([0.0], -1.0), "service=-1.0"),
+        (([0.0], 1.0, 0), "servers=0"),
         (([[0.0]], 1.0), "shape"),
-        (([0.0], "1"), "service = '1'"),
-        (([math.inf], 1.0), r"arrivals\[0\] = inf"),
-        (([0.0], 1.0, 2.0), "servers = 2.0: must be an integer"),
+        (([0.0], "1"), "service='1'"),
+        (([math.inf], 1.0), r"arrivals\[0\]=inf"),
+        (([0.0], 1.0, 2.0), "servers=2.0: must be an integer"),
     ],
 )
 def test_bad_input_is_named(arguments, complaint):
@@ -293,16 +293,16 @@ def test_bad_input_is_named(arguments, complaint):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"timeout": 0.0}, "timeout = 0.0"),
-        ({"timeout": 1.0, "retries": -1}, "retries = -1"),
-        ({"timeout": 1.0, "engine": "fast"}, "engine = 'fast'"),
-        ({"timeout": math.nan}, "timeout = nan"),
-        ({"timeout": 1.0, "retries": 10**9}, "retries = 1000000000: must be at most 100000000 for 1 requests"),
-        ({"timeout": 1.0, "backoff": 0.1}, "backoff = 0.1: must be a Backoff or None"),
+        ({"timeout": 0.0}, "timeout=0.0"),
+        ({"timeout": 1.0, "retries": -1}, "retries=-1"),
+        ({"timeout": 1.0, "engine": "fast"}, "engine='fast'"),
+        ({"timeout": math.nan}, "timeout=nan"),
+        ({"timeout": 1.0, "retries": 10**9}, "retries=1000000000: must be at most 100000000 for 1 requests"),
+        ({"timeout": 1.0, "backoff": 0.1}, "backoff=0.1: must be a Backoff or None"),
     ],
 )
 def test_bad_retries_are_named(options, complaint):
     with pytest.raises(ValueError, match=complaint):
         queue_with_retries([0.0], 1.0, **options)
-    with pytest.raises(ValueError, match="cap = -1"):
+    with pytest.raises(ValueError, match="cap=-1"):
         Backoff(cap=-1)

@@ -81,5 +81,5 @@ def test_more_arrivals_than_were_drawn_at_once(monkeypatch):
 
 
 def test_bad_workers_are_named():
-    with pytest.raises(ValueError, match="workers = 0"):
+    with pytest.raises(ValueError, match="workers=0"):
         sim.simulate_day([1.0], 1.0, 1.0, seed=1, workers=0)

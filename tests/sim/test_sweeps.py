@@ -350,7 +350,7 @@ def other(seed: int, **point) -> dict[str, float]:
 )
 def test_a_file_of_another_sweep_is_refused(saved: Path, function, values, seeds, word: str) -> None:
     content = saved.read_bytes()
-    with pytest.raises(ValueError, match=f"save = .*must belong to this sweep, but has {word}"):
+    with pytest.raises(ValueError, match=f"save=.*must belong to this sweep, but has {word}"):
         sweep(function, {"a": values}, seeds, Inline(), save=saved)
     assert saved.read_bytes() == content
 
@@ -378,7 +378,7 @@ def test_other_files_are_refused(tmp_path: Path, content: bytes, word: str) -> N
 def test_a_line_that_cannot_be_read_is_an_error(saved: Path, line: str) -> None:
     lines = saved.read_text().splitlines()
     saved.write_text("\n".join([*lines[:3], line, *lines[3:], ""]))
-    with pytest.raises(ValueError, match="save = .*: line 4 is"):
+    with pytest.raises(ValueError, match="save=.*: line 4 is"):
         sweep(echoed, {"a": [0.1, "é", None]}, [1, 2], Inline(), save=saved)
 
 
@@ -579,32 +579,32 @@ def carrying(name: str, value: str) -> list[psutil.Process]:
 @pytest.mark.parametrize(
     ("changed", "word"),
     [
-        ({"function": 3}, "function = 3: must be callable"),
-        ({"function": lambda a: a}, "function = .*must take seed and every parameter"),
-        ({"function": lambda seed: 1}, "function = .*must take seed and every parameter"),
-        ({"grid": 3}, "grid = 3: must map names to values"),
-        ({"grid": "ab"}, "grid = 'ab'"),
-        ({"grid": []}, "grid = .*at least one point"),
-        ({"grid": {"a": []}}, r"grid\['a'\] = .*at least one value"),
-        ({"grid": {"a": "lru"}}, r"grid\['a'\] = 'lru': must be a list"),
-        ({"grid": {"a": 1}}, r"grid\['a'\] = 1: must be a list"),
+        ({"function": 3}, "function=3: must be callable"),
+        ({"function": lambda a: a}, "function=.*must take seed and every parameter"),
+        ({"function": lambda seed: 1}, "function=.*must take seed and every parameter"),
+        ({"grid": 3}, "grid=3: must map names to values"),
+        ({"grid": "ab"}, "grid='ab'"),
+        ({"grid": []}, "grid=.*at least one point"),
+        ({"grid": {"a": []}}, r"grid\['a'\]=.*at least one value"),
+        ({"grid": {"a": "lru"}}, r"grid\['a'\]='lru': must be a list"),
+        ({"grid": {"a": 1}}, r"grid\['a'\]=1: must be a list"),
         ({"grid": {"a": [[1]]}}, r"grid\['a'\]: \[1\] must be a number"),
         ({"grid": {"a": [1, 1]}}, "grid: .*must not occur twice"),
-        ({"grid": [{"a": 1}, {"b": 1}]}, r"grid\[1\] = .*must have the parameters of grid\[0\], a"),
-        ({"grid": [{"a": 1}, 2]}, "grid = .*list of points"),
+        ({"grid": [{"a": 1}, {"b": 1}]}, r"grid\[1\]=.*must have the parameters of grid\[0\], a"),
+        ({"grid": [{"a": 1}, 2]}, "grid=.*list of points"),
         ({"grid": {"seed": [1]}}, "grid: the parameter 'seed' must be .*none of seed, attempts, error"),
         ({"grid": {3: [1]}}, "grid: the parameter 3 must be a text"),
-        ({"seeds": 0}, "seeds = 0: must be an integer, at least 1"),
-        ({"seeds": "x"}, "seeds = 'x'"),
-        ({"seeds": []}, "seeds = .*at least one"),
-        ({"seeds": [1, 1]}, "seeds = .*none twice"),
-        ({"seeds": [-1]}, r"seeds\[0\] = -1"),
-        ({"seeds": [1.5]}, r"seeds\[0\] = 1.5"),
-        ({"executor": "dask"}, "executor = 'dask': must be a concurrent.futures.Executor"),
-        ({"workers": 2}, "workers = 2: must be None where an executor is given"),
-        ({"executor": None, "workers": 0}, "workers = 0: must be an integer, at least 1"),
-        ({"retries": -1}, "retries = -1"),
-        ({"on_error": "stop"}, "on_error = 'stop': must be 'raise' or 'keep'"),
+        ({"seeds": 0}, "seeds=0: must be an integer, at least 1"),
+        ({"seeds": "x"}, "seeds='x'"),
+        ({"seeds": []}, "seeds=.*at least one"),
+        ({"seeds": [1, 1]}, "seeds=.*none twice"),
+        ({"seeds": [-1]}, r"seeds\[0\]=-1"),
+        ({"seeds": [1.5]}, r"seeds\[0\]=1.5"),
+        ({"executor": "dask"}, "executor='dask': must be a concurrent.futures.Executor"),
+        ({"workers": 2}, "workers=2: must be None where an executor is given"),
+        ({"executor": None, "workers": 0}, "workers=0: must be an integer, at least 1"),
+        ({"retries": -1}, "retries=-1"),
+        ({"on_error": "stop"}, "on_error='stop': must be 'raise' or 'keep'"),
     ],
 )
 def test_bad_arguments(changed: dict, word: str) -> None:

@@ -176,13 +176,13 @@ def test_an_open_file_that_cannot_be_decoded(tmp_path):
     path.write_bytes(b"timestamp,function\n1,f\n2,\xff\n")
     with open(path, encoding="utf-8") as file, pytest.raises(TraceError, match="trace.csv, line .*: cannot be decoded"):
         list(read_requests(file, on_error="skip"))
-    with open(path, "rb") as file, pytest.raises(ValueError, match="source = .*must be a path or an open text file"):
+    with open(path, "rb") as file, pytest.raises(ValueError, match="source=.*must be a path or an open text file"):
         read_requests(file)
 
 
 @pytest.mark.parametrize("source", [3, None, b"trace.csv", io.BytesIO(b""), ["timestamp,function"]])
 def test_a_source_that_is_none(source):
-    with pytest.raises(ValueError, match="source = .*: must be a path or an open text file"):
+    with pytest.raises(ValueError, match="source=.*: must be a path or an open text file"):
         read_requests(source)
 
 
@@ -229,11 +229,11 @@ def test_arrivals_of_minutes():
     assert np.all(np.diff(times) >= 0) and np.bincount((times // 60).astype(int)).tolist() == [3, 0, 2]
     assert np.array_equal(times, arrivals_of_minutes([3, 0, 2], 1))
     assert arrivals_of_minutes([], 1).size == 0
-    with pytest.raises(ValueError, match=r"per_minute\[1\] = -1"):
+    with pytest.raises(ValueError, match=r"per_minute\[1\]=-1"):
         arrivals_of_minutes([1, -1], 1)
-    with pytest.raises(ValueError, match=r"per_minute\[0\] = 0.5"):
+    with pytest.raises(ValueError, match=r"per_minute\[0\]=0.5"):
         arrivals_of_minutes([0.5], 1)
     with pytest.raises(ValueError, match="per_minute: 1e\\+15 arrivals in all, must be at most 1,000,000,000"):
         arrivals_of_minutes([1e15], 1)
-    with pytest.raises(ValueError, match="on_error = 'ignore'"):
+    with pytest.raises(ValueError, match="on_error='ignore'"):
         read_requests(io.StringIO(), on_error="ignore")

@@ -160,17 +160,17 @@ def test_the_fewest_applications_that_are_allowed_are_enough(seed):
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda w: workload(299, 1), "apps = 299: must be an integer, at least 300"),
-        (lambda w: workload(300, 1, daily_swing=1.0), "daily_swing = 1.0: must be between 0 and 0.9"),
-        (lambda w: w.arrivals(len(w)), "function = .*: must be less than the number of functions"),
-        (lambda w: w.arrivals(0, 0.0), "horizon = 0.0"),
-        (lambda w: w.arrivals(0, float("nan")), "horizon = nan"),
-        (lambda w: w.arrivals(0, 1e9), "horizon = 1000000000.0: must be at most 86,400,000 seconds"),
-        (lambda w: w.arrival_chunks(one(w, True, 1 / 60), DAY, -1), "size = -1: must be an integer, at least 1"),
-        (lambda w: w.arrival_chunks(one(w, False, 1 / 60), DAY, 0), "size = 0: must be an integer, at least 1"),
-        (lambda w: w.service(0, -1), "count = -1"),
-        (lambda w: w.service(-1, 1), "function = -1"),
-        (lambda w: workloads.memory_mb(-1, 1), "count = -1"),
+        (lambda w: workload(299, 1), "apps=299: must be an integer, at least 300"),
+        (lambda w: workload(300, 1, daily_swing=1.0), "daily_swing=1.0: must be between 0 and 0.9"),
+        (lambda w: w.arrivals(len(w)), "function=.*: must be less than the number of functions"),
+        (lambda w: w.arrivals(0, 0.0), "horizon=0.0"),
+        (lambda w: w.arrivals(0, float("nan")), "horizon=nan"),
+        (lambda w: w.arrivals(0, 1e9), "horizon=1000000000.0: must be at most 86,400,000 seconds"),
+        (lambda w: w.arrival_chunks(one(w, True, 1 / 60), DAY, -1), "size=-1: must be an integer, at least 1"),
+        (lambda w: w.arrival_chunks(one(w, False, 1 / 60), DAY, 0), "size=0: must be an integer, at least 1"),
+        (lambda w: w.service(0, -1), "count=-1"),
+        (lambda w: w.service(-1, 1), "function=-1"),
+        (lambda w: workloads.memory_mb(-1, 1), "count=-1"),
     ],
 )
 def test_bad_input_is_named(made, call, complaint):

@@ -22,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Chapter:
-    """What ``metadata.beyondlab.chapter`` of a notebook says; ``minutes`` is the time to learn."""
+    """What ``metadata.beyondlab.chapter`` of a notebook says; ``minutes`` is the time to learn.
+
+    ``exercises`` is how many exercises the notebook has, ``labs`` how many of its cells start real components.
+    """
 
     docname: str
     title: str
@@ -33,6 +36,8 @@ class Chapter:
     minutes: int
     needs: str
     drawing: str | None
+    exercises: int
+    labs: int
 
 
 def read(path: Path, docname: str) -> Chapter:
@@ -49,7 +54,10 @@ def read(path: Path, docname: str) -> Chapter:
     drawing = _drawing(notebook, words["figure"]) if words.get("figure") else None
     if words.get("figure") and drawing is None:
         raise ValueError(f"{docname}: metadata.beyondlab.chapter names the figure {words['figure']!r}, which no cell shows")
-    return Chapter(docname, title, *(words[key] for key in ("part", "claim", "question", "answer", "minutes", "needs")), drawing)
+    tags = [cell["metadata"].get("tags", ()) for cell in notebook["cells"]]
+    exercises, labs = (sum(tag in held for held in tags) for tag in ("solution", "lab"))
+    said = (words[key] for key in ("part", "claim", "question", "answer", "minutes", "needs"))
+    return Chapter(docname, title, *said, drawing, exercises, labs)
 
 
 def _drawing(notebook: dict[str, Any], name: str) -> str | None:
@@ -63,11 +71,12 @@ def _drawing(notebook: dict[str, Any], name: str) -> str | None:
 
 
 def every(env: BuildEnvironment) -> Iterator[Chapter]:
-    """The chapters of the table of contents, in its order."""
+    """The chapters of the table of contents, in its order. The document being read depends on them from now on."""
     for tree in env.app.config.external_site_map.root.subtrees:
         for docname in tree.files():
             path = Path(env.srcdir, docname + ".ipynb")
             if path.is_file():
+                env.note_dependency(str(path))
                 yield read(path, docname)
 
 
@@ -94,8 +103,6 @@ class Chapters(SphinxDirective):
             found = list(every(self.env))
         except ValueError as fault:
             logger.warning(str(fault), location=self.get_location(), type="chapters")
-        for chapter in found:
-            self.env.note_dependency(str(Path(self.env.srcdir, chapter.docname + ".ipynb")))
         node = chapters()
         node["chapters"] = found
         return [node]

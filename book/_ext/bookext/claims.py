@@ -73,11 +73,9 @@ class ClaimsPage(SphinxDirective):
             return []
 
     def _section(self, chapter: chapters.Chapter) -> nodes.section:
-        path = Path(self.env.srcdir, chapter.docname + ".ipynb")
-        self.env.note_dependency(str(path))
         name = chapter.docname.rpartition("/")[2]
         section = nodes.section("", nodes.title("", chapter.title), ids=[make_id(f"claims-{name}")], names=[chapter.title])
-        claims = read(path)
+        claims = read(Path(self.env.srcdir, chapter.docname + ".ipynb"))
         section += self.parse_text_to_nodes(f"*“{chapter.claim}”* {chapter.question} [To the chapter](/{chapter.docname}.ipynb).")
         section += self.parse_text_to_nodes(claims.table)
         section += self.parse_text_to_nodes(claims.below)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -92,19 +90,11 @@ class Timetable(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         rows, total = [], 0
         for chapter in _every(self):
-            counts = count(Path(self.env.srcdir, chapter.docname + ".ipynb"))
             total += chapter.minutes
             needs = f": {chapter.needs[0].lower()}{chapter.needs[1:]}" if "needs" in self.options else ""
-            rows.append(f"| [{chapter.title}](/{chapter.docname}.ipynb){needs} | {chapter.minutes} | {counts['exercises']} | {counts['labs']} |")
+            rows.append(f"| [{chapter.title}](/{chapter.docname}.ipynb){needs} | {chapter.minutes} | {chapter.exercises} | {chapter.labs} |")
         head = ["| Chapter | Min. | Exercises | Labs |", "|:--|--:|--:|--:|"]
         return self.parse_text_to_nodes("\n".join([*head, *rows, f"| **All** | **{total:,}** | | |"]))
-
-
-def count(path: Path) -> dict[str, int]:
-    """How many exercises a notebook has, and how many cells that start real components."""
-    cells = json.loads(path.read_text("utf-8"))["cells"]
-    tags = [set(cell["metadata"].get("tags", ())) for cell in cells]
-    return {"exercises": sum("solution" in held for held in tags), "labs": sum("lab" in held for held in tags)}
 
 
 class Part(chapters.Chapters):
@@ -123,12 +113,9 @@ class Part(chapters.Chapters):
 
 def _every(directive: SphinxDirective) -> list[chapters.Chapter]:
     try:
-        found = list(chapters.every(directive.env))
+        return list(chapters.every(directive.env))
     except ValueError:  # the cover reports it
         return []
-    for chapter in found:
-        directive.env.note_dependency(str(Path(directive.env.srcdir, chapter.docname + ".ipynb")))
-    return found
 
 
 def setup(app: Sphinx) -> None:

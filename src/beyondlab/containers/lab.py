@@ -11,7 +11,6 @@ import ctypes
 import inspect
 import itertools
 import json
-import math
 import os
 import shutil
 import sys
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from beyondlab.containers import images
-from beyondlab.kit import cgroups, namespaces, processes
+from beyondlab.kit import cgroups, check, namespaces, processes
 from beyondlab.kit.processes import Process
 from beyondlab.kit.recordings import Lab
 
@@ -129,8 +128,7 @@ def isolated(
     time. ``arguments`` and what is returned must be JSON. Raises RuntimeError with the last lines of output if the
     process fails, TimeoutError after ``timeout`` seconds, ValueError for a bad ``count``.
     """
-    if count < 1:
-        raise ValueError(f"count={count!r}: must be at least 1")
+    check.whole("count", count, 1)
     sources = "\n\n".join(textwrap.dedent(inspect.getsource(part)) for part in (*helpers, function))
     with processes.scratch("isolated-") as folder:
         program, answer = folder / "program.py", folder / "answer.json"
@@ -302,8 +300,7 @@ def burn(work: float, limit: float, *, threads: int = 1, period: float = 0.1) ->
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not 1 <= threads <= processors:
         raise ValueError(f"threads={threads!r}: must be 1 to {processors}, one a processor")
-    if not (math.isfinite(work) and work > 0):
-        raise ValueError(f"work={work!r}: must be a positive number of CPU-seconds")
+    check.positive("work", work, "CPU-seconds")
     with cgroups.group(cpu=limit, period=period) as group:
         argv = [sys.executable, "-I", "-S", "-c", _BURN, json.dumps([group.doors, work, threads])]
         seconds = float(_run(argv, timeout=30 + 20 * work / limit).splitlines()[-1])

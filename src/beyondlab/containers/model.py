@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beyondlab.kit import check
 from beyondlab.kit.tables import Table, percent, table
 
 PERIOD = 0.1
@@ -36,12 +37,6 @@ SOON = 0.002
 _TINY = 1e-12
 
 
-def _check(**values: float) -> None:
-    for name, value in values.items():
-        if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r}: must be a positive, finite number")
-
-
 def burst_time(work: float, limit: float, *, threads: int = 1, period: float = PERIOD, phase: float = 0.0) -> float:
     """Seconds that a burst of ``work`` CPU-seconds takes on ``threads`` processors under a limit of ``limit`` processors.
 
@@ -54,7 +49,7 @@ def burst_time(work: float, limit: float, *, threads: int = 1, period: float = P
 
     Raises ValueError for a value that is not positive, or a ``phase`` outside of [0, period).
     """
-    _check(work=work, limit=limit, threads=threads, period=period)
+    check.all_positive(work=work, limit=limit, threads=threads, period=period)
     if not 0 <= phase < period:
         raise ValueError(f"phase={phase!r}: must lie in [0, period={period!r})")
     first = min(limit * period, threads * (period - phase))
@@ -73,7 +68,7 @@ def throttled_periods(
     Arguments and errors as for :func:`burst_time`. It waits after the period it begins in unless that ended before the
     quota did, and after each full period but the last.
     """
-    _check(work=work, limit=limit, threads=threads, period=period)
+    check.all_positive(work=work, limit=limit, threads=threads, period=period)
     if not 0 <= phase < period:
         raise ValueError(f"phase={phase!r}: must lie in [0, period={period!r})")
     first = min(limit * period, threads * (period - phase))
@@ -88,7 +83,7 @@ def longest_stall(limit: float, *, threads: int, period: float = PERIOD) -> floa
 
     The quota lasts limit * period / threads seconds, the rest of the period is waiting: period (1 - limit / threads).
     """
-    _check(limit=limit, threads=threads, period=period)
+    check.all_positive(limit=limit, threads=threads, period=period)
     return max(0.0, period * (1 - limit / threads))
 
 
@@ -143,7 +138,7 @@ def serve(
         raise ValueError("arrivals: must be finite times from 0 on, in order")
     if not ((need > 0) & np.isfinite(need)).all() or (parts < 1).any():
         raise ValueError("work, width: must be positive for every request")
-    _check(threads=threads, period=period, slice_=slice_)
+    check.all_positive(threads=threads, period=period, slice_=slice_)
     if not limit > 0 or not burst >= 0:
         raise ValueError(f"limit={limit!r}, burst={burst!r}: a limit must be positive, a burst not negative")
     served = _Service(limit * period, threads, period, slice_, burst)
@@ -333,7 +328,7 @@ class Service:
     threads: int = 64
 
     def __post_init__(self) -> None:
-        _check(**{name: getattr(self, name) for name in self.__dataclass_fields__})
+        check.all_positive(**vars(self))
         if self.burst_threads > self.threads:
             raise ValueError(f"burst_threads={self.burst_threads!r}: must be at most threads={self.threads!r}")
 
@@ -360,7 +355,7 @@ def latency(
 
     The same ``seed`` gives the same requests whatever the limit. Raises ValueError for a time that is not positive.
     """
-    _check(seconds=seconds, period=period)
+    check.all_positive(seconds=seconds, period=period)
     rng = np.random.default_rng(seed)
     small = np.cumsum(rng.exponential(1 / service.rate, size=int(service.rate * seconds)))
     need = rng.exponential(service.work, size=small.size)

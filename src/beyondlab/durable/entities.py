@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
-from beyondlab.kit import nats
+from beyondlab.kit import check, nats
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -54,8 +54,8 @@ def concurrently(
     ``attempts``: what the function returned, added up, where it returns how often it tried. Raises ValueError unless there
     is a writer and an increment.
     """
-    if writers < 1 or each < 1:
-        raise ValueError(f"writers={writers!r}, each={each!r}: must both be at least 1")
+    check.whole("writers", writers, 1)
+    check.whole("each", each, 1)
 
     async def writer(store: KeyValue) -> int:
         return sum([await function(store, key) or 0 for _ in range(each)])

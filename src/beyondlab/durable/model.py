@@ -22,18 +22,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from beyondlab import sim
+from beyondlab.kit import check
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, quantity, table
 
 Array = NDArray[np.float64]
 
 ARCHITECTURES = ("remote", "cached", "log", "partition")
-
-
-def _positive(**given: float) -> None:
-    for name, value in given.items():
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r}: must be finite and more than 0")
 
 
 @dataclass(frozen=True)
@@ -58,9 +53,9 @@ class Costs:
     """One commit of a partition, whatever it holds."""
 
     def __post_init__(self) -> None:
-        _positive(**{name: getattr(self, name) for name in ("compute", "trip", "store", "local", "append", "flush", "servers")})
-        if not 0 <= self.hit <= 1:
-            raise ValueError(f"hit={self.hit!r}: must lie between 0 and 1")
+        for name in ("compute", "trip", "store", "servers", "local", "append", "flush"):
+            check.positive(name, getattr(self, name))
+        check.share("hit", self.hit)
 
 
 @dataclass(frozen=True)
@@ -94,7 +89,7 @@ def latency(architecture: str, rate: float, request: Request, costs: Costs) -> f
     Arrivals at the store are taken as Poisson, which they are if requests are many and independent. Infinite where the
     store cannot keep up. Raises ValueError for an unknown architecture or a rate that is not positive.
     """
-    _positive(rate=rate)
+    check.positive("rate", rate)
     load = operations(architecture, request, costs) * rate
     if architecture == "partition":
         reads = request.reads * costs.local
@@ -125,7 +120,7 @@ def simulate(architecture: str, rate: float, request: Request, costs: Costs, *, 
     Each operation of a request begins when the one before has ended: done in rounds, each a pass of the queue with the
     operations of all rounds, until the times no longer move. Raises ValueError as :func:`latency`.
     """
-    _positive(rate=rate)
+    check.positive("rate", rate)
     arrivals = sim.poisson(rate, count=requests, seed=seed)
     if architecture == "partition":
         ready = arrivals + costs.compute + request.reads * costs.local
@@ -183,7 +178,7 @@ def group_commit(rate: float, flush: float) -> float:
     the rest of it, half on average, and their own. A commit is preceded by an idle time with probability
     exp(-rate * flush). So the mean is flush * (1.5 * rate * flush + p) / (rate * flush + p) with p = exp(-rate * flush).
     """
-    _positive(rate=rate, flush=flush)
+    check.all_positive(rate=rate, flush=flush)
     during, idle = rate * flush, math.exp(-rate * flush)
     return flush * (1.5 * during + idle) / (during + idle)
 
@@ -212,10 +207,10 @@ def replayed_events(steps: int, *, every: int | None = None) -> int:
     Without snapshots 0 + 1 + … + (steps - 1) = steps * (steps - 1) / 2. With one after ``every`` steps a replay begins
     there. Raises ValueError unless both are positive whole numbers.
     """
-    if steps < 1 or (every is not None and every < 1):
-        raise ValueError(f"steps={steps!r}, every={every!r}: must be at least 1")
+    check.whole("steps", steps, 1)
     if every is None:
         return steps * (steps - 1) // 2
+    check.whole("every", every, 1)
     full, rest = divmod(steps, every)
     return full * (every * (every - 1) // 2) + rest * (rest - 1) // 2
 
@@ -227,7 +222,7 @@ def best_interval(snapshot: float, replay: float, survival: float) -> float:
     replays replay * n / 2 / survival: least at the square root of 2 * snapshot * survival / replay. It is J. W. Young's
     first-order optimum for checkpoints (Communications of the ACM 17(9), 1974), with steps for time.
     """
-    _positive(snapshot=snapshot, replay=replay, survival=survival)
+    check.all_positive(snapshot=snapshot, replay=replay, survival=survival)
     return math.sqrt(2 * snapshot * survival / replay)
 
 
@@ -236,8 +231,7 @@ def lockstep_attempts(writers: int) -> int:
 
     In each round one wins: n + (n - 1) + … + 1. Raises ValueError unless there is a writer.
     """
-    if writers < 1:
-        raise ValueError(f"writers={writers!r}: must be at least 1")
+    check.whole("writers", writers, 1)
     return writers * (writers + 1) // 2
 
 
@@ -291,7 +285,7 @@ class Month:
     gb: float = 0.125
 
     def __post_init__(self) -> None:
-        _positive(orders=self.orders, steps=self.steps, seconds=self.seconds, gb=self.gb)
+        check.all_positive(**vars(self))
 
 
 def bill(month: Month) -> dict[str, float]:

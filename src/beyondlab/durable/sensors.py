@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from beyondlab.kit import check
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -37,11 +39,8 @@ def readings(
     A share ``late_share`` of the sensors' bursts arrives ``late_by`` ms late. Raises ValueError for numbers that are not
     positive, or a share outside [0, 1].
     """
-    for name, given in {"sensors": sensors, "lines": lines, "seconds": seconds}.items():
-        if not given > 0:
-            raise ValueError(f"{name}={given!r}: must be more than 0")
-    if not 0 <= late_share <= 1:
-        raise ValueError(f"late_share={late_share!r}: must lie between 0 and 1")
+    check.all_positive(sensors=sensors, lines=lines, seconds=seconds)
+    check.share("late_share", late_share)
     rng = np.random.default_rng(seed)
     found = []
     for sensor in range(sensors):

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
+from beyondlab.kit import check
+
 Window = tuple[int, int]
 """Start and end in milliseconds; the end is not part of it."""
 
@@ -74,8 +76,7 @@ class Session:
     merging = True
 
     def __post_init__(self) -> None:
-        if not self.gap > 0:
-            raise ValueError(f"gap={self.gap!r}: must be more than 0")
+        check.positive("gap", self.gap)
 
     def assign(self, time: int) -> list[Window]:
         return [(time, time + self.gap)]
@@ -150,8 +151,7 @@ class Windows:
 
     def __post_init__(self) -> None:
         for name in ("delay", "lateness"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be zero or more milliseconds")
+            check.non_negative(name, getattr(self, name), "milliseconds")
 
     def add(self, key: str, time: int, value: float) -> list[Fired]:
         """Take one event, and advance the watermark; the windows that fire."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+
+from beyondlab.kit import check
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,10 @@ class Rule:
     tolerance: float = 0.1
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-                raise ValueError(f"{f.name}={value!r}: must be zero or a positive, finite number")
-        for name in ("threshold", "polling", "sync"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be positive")
+        for name, value in vars(self).items():
+            if value is not None:
+                check.non_negative(name, value)
+        check.all_positive(threshold=self.threshold, polling=self.polling, sync=self.sync)
         if not self.least <= self.most or self.most < 1:
             raise ValueError(f"most={self.most!r}: must be at least 1 and at least least={self.least!r}")
         if self.idle is not None and not self.idle < max(1, self.least):

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from beyondlab.kit import check
+
 _MASK = 0xFFFFFFFF
 
 
@@ -33,8 +35,7 @@ def murmur2(data: bytes) -> int:
 
 def partition_of(key: str | bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner gives a key. Raises ValueError for fewer than one partition."""
-    if partitions < 1:
-        raise ValueError(f"partitions={partitions!r}: must be at least 1")
+    check.whole("partitions", partitions, 1)
     data = key.encode() if isinstance(key, str) else key
     return (murmur2(data) & 0x7FFFFFFF) % partitions
 
@@ -82,8 +83,7 @@ class EventLog:
     """A log of ``partitions`` partitions. Raises ValueError for fewer than one."""
 
     def __init__(self, partitions: int = 1) -> None:
-        if isinstance(partitions, bool) or not isinstance(partitions, int) or partitions < 1:
-            raise ValueError(f"partitions={partitions!r}: must be a whole number of at least 1")
+        check.whole("partitions", partitions, 1)
         self.partitions: list[list[Record]] = [[] for _ in range(partitions)]
         self._groups: dict[str, _Group] = {}
 
@@ -124,8 +124,7 @@ class EventLog:
 
         Raises :class:`StaleMember` if it is not in the group, ValueError for a limit under 1.
         """
-        if limit < 1:
-            raise ValueError(f"limit={limit!r}: must be at least 1")
+        check.whole("limit", limit, 1)
         state = self._group(group)
         if member not in state.assigned:
             raise StaleMember(f"member={member!r}: not in group {group!r}")

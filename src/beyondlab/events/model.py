@@ -20,6 +20,7 @@ from beyondlab import sim
 from beyondlab.events.keda import Rule, Scaler
 from beyondlab.events.log import partition_of
 from beyondlab.events.queueing import Delivery, EventQueue
+from beyondlab.kit.check import all_positive, non_negative, positive, whole
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 
@@ -29,22 +30,10 @@ MONTH = 30 * 86_400.0
 """Seconds in the month of the bills."""
 
 
-def _positive(name: str, value: float) -> float:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}={value!r}: must be a positive, finite number")
-    return float(value)
-
-
-def _whole(name: str, value: int, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}={value!r}: must be a whole number of at least {least}")
-    return int(value)
-
-
 def surge(base: float, peak: float, begin: float, end: float, horizon: float, seed: int) -> Array:
     """Poisson arrivals at ``base`` a second, at ``peak`` a second from ``begin`` to ``end``, until ``horizon``."""
-    quiet = sim.poisson(_positive("base", base), horizon=_positive("horizon", horizon), seed=seed)
-    extra = sim.poisson(_positive("peak - base", peak - base), horizon=end - begin, seed=seed + 1) + begin
+    quiet = sim.poisson(positive("base", base), horizon=positive("horizon", horizon), seed=seed)
+    extra = sim.poisson(positive("peak - base", peak - base), horizon=end - begin, seed=seed + 1) + begin
     return np.sort(np.concatenate([quiet, extra]))
 
 
@@ -52,7 +41,7 @@ def bursts(rate: float, share: float, period: float, horizon: float, seed: int) 
     """Poisson arrivals only in the first ``share`` of every ``period``; ``rate`` a second on average over all of it."""
     if not 0 < share <= 1:
         raise ValueError(f"share={share!r}: must be over 0 and at most 1")
-    active = sim.poisson(_positive("rate", rate) / share, horizon=horizon * share, seed=seed)
+    active = sim.poisson(positive("rate", rate) / share, horizon=horizon * share, seed=seed)
     length = period * share
     return np.floor(active / length) * period + active % length
 
@@ -72,7 +61,8 @@ class Bounded:
 def bounded_queue(arrivals: ArrayLike, service: ArrayLike, servers: int, capacity: int) -> Bounded:
     """First come, first served (G/G/c/K): an event that finds ``capacity`` others, in work or waiting, is turned away."""
     times, seconds = np.asarray(arrivals, float), np.broadcast_to(np.asarray(service, float), np.shape(arrivals))
-    _whole("servers", servers), _whole("capacity", capacity, servers)
+    whole("servers", servers, 1)
+    whole("capacity", capacity, servers)
     free = [0.0] * servers
     heap: list[float] = []
     response, accepted = np.full(times.size, np.nan), np.zeros(times.size, bool)
@@ -91,7 +81,8 @@ def bounded_queue(arrivals: ArrayLike, service: ArrayLike, servers: int, capacit
 
 def blocking(load: float, capacity: int) -> float:
     """Share turned away by M/M/1/K, ``load`` = rate x mean service: (1 - r) r^K / (1 - r^(K+1)); 1/(K+1) at load 1."""
-    _positive("load", load), _whole("capacity", capacity)
+    positive("load", load)
+    whole("capacity", capacity, 1)
     if math.isclose(load, 1.0):
         return 1 / (capacity + 1)
     return (1 - load) * load**capacity / (1 - load ** (capacity + 1))
@@ -101,7 +92,7 @@ class TokenBucket:
     """A rate limit: ``rate`` a second on average, ``burst`` at once. Full at the beginning."""
 
     def __init__(self, rate: float, burst: float) -> None:
-        self.rate, self.burst = _positive("rate", rate), _positive("burst", burst)
+        self.rate, self.burst = positive("rate", rate), positive("burst", burst)
         self._tokens, self._last = self.burst, 0.0
 
     def take(self, now: float) -> bool:
@@ -142,7 +133,7 @@ def by_key(arrivals: ArrayLike, service: ArrayLike, keys: Sequence[str], consume
     """
     times = np.asarray(arrivals, float)
     seconds = np.broadcast_to(np.asarray(service, float), times.shape)
-    _whole("consumers", consumers)
+    whole("consumers", consumers, 1)
     if len(keys) != times.size:
         raise ValueError(f"keys: must have one entry for each of the {times.size} arrivals, got {len(keys)}")
     if order == "none":
@@ -244,9 +235,8 @@ def scale_on_events(
     """
     times = np.asarray(arrivals, float)
     seconds = np.broadcast_to(np.asarray(service, float), times.shape)
-    if start < 0 or not math.isfinite(start):
-        raise ValueError(f"start={start!r}: must be zero or a positive, finite number of seconds")
-    scaler = Scaler(rule, replicas=_whole("replicas", replicas, 0))
+    non_negative("start", start, "seconds")
+    scaler = Scaler(rule, replicas=whole("replicas", replicas, 0))
     floor = rule.least if rule.idle is None else rule.idle
     response = np.full(times.size, np.nan)
     waiting: deque[int] = deque()
@@ -346,9 +336,9 @@ def mean_batch(rate: float, size: int, window: float) -> float:
 
     Poisson arrivals: the first one, and of those that follow within the window at most size - 1.
     """
-    _positive("rate", rate), _whole("size", size)
-    if window < 0:
-        raise ValueError(f"window={window!r}: must be zero or more seconds")
+    positive("rate", rate)
+    whole("size", size, 1)
+    non_negative("window", window, "seconds")
     mean, total, term = rate * window, 0.0, math.exp(-rate * window)
     below = term
     for k in range(1, size):
@@ -361,7 +351,7 @@ def mean_batch(rate: float, size: int, window: float) -> float:
 def batches(arrivals: ArrayLike, size: int, window: float) -> tuple[NDArray[np.int64], Array]:
     """Events in each batch, and each event's wait for its batch to be complete."""
     times = np.asarray(arrivals, float)
-    _whole("size", size)
+    whole("size", size, 1)
     sizes, waits = [], np.empty(times.size)
     begin = 0
     while begin < times.size:
@@ -391,7 +381,8 @@ def channels(rate: float, *, poll: float = 1.0, long_poll: float = 20.0, batch: 
     poll stays open. Push: the broker sends each event by itself; a request a delivery. Batched push waits ``window``
     seconds or for ``batch`` events. Poisson arrivals; one consumer, fast enough.
     """
-    _positive("rate", rate), _positive("poll", poll), _positive("long_poll", long_poll), _whole("batch", batch)
+    all_positive(rate=rate, poll=poll, long_poll=long_poll)
+    whole("batch", batch, 1)
     events = rate * MONTH
     each = 2 * events
     polls = MONTH / poll * _full_and_empty(rate * poll)
@@ -455,7 +446,7 @@ def decide(
     """  # fmt: skip
     horizon = 6 * period
     arrivals = bursts(rate, share, period, horizon, seed)
-    service = sim.exponential(_positive("work", work), count=arrivals.size, seed=seed + 1)
+    service = sim.exponential(positive("work", work), count=arrivals.size, seed=seed + 1)
     peak = max(1, math.ceil(rate / share * work / 0.8))
     mean = max(1, math.ceil(rate * work / 0.8))
     threshold = max(1.0, 5.0 / work)
@@ -492,7 +483,8 @@ def in_hand(work: float, credits: int, visibility: float, seconds: float, *, che
     An event in hand longer than ``visibility`` is delivered again, here to the same consumer, and the acknowledgement of
     its first delivery is refused. With ``check`` the consumer drops, unworked, events whose time would be over.
     """
-    _whole("credits", credits), _positive("work", work), _positive("seconds", seconds)
+    whole("credits", credits, 1)
+    all_positive(work=work, seconds=seconds)
     queue = EventQueue(visibility)
     for number in range(credits):
         queue.send(number)

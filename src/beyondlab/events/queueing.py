@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from beyondlab.kit import check
+
 State = Literal["ready", "in flight", "acknowledged", "dead"]
 
 
@@ -60,11 +62,10 @@ class EventQueue:
         ordered: bool = False,
         capacity: int | None = None,
     ) -> None:
-        if not (math.isfinite(visibility) and visibility >= 0):
-            raise ValueError(f"visibility={visibility!r}: must be zero or a positive, finite number of seconds")
+        check.non_negative("visibility", visibility, "seconds")
         for name, limit in (("max_receives", max_receives), ("capacity", capacity)):
-            if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-                raise ValueError(f"{name}={limit!r}: must be a whole number of at least 1, or None for no limit")
+            if limit is not None:
+                check.whole(name, limit, 1)
         self.visibility, self.max_receives, self.ordered, self.capacity = visibility, max_receives, ordered, capacity
         self.refused = 0
         """Messages not taken because the queue was full."""
@@ -82,8 +83,7 @@ class EventQueue:
         """
         if self.ordered and key is None:
             raise ValueError("key=None: an ordered queue needs a key for each message")
-        if not delay >= 0:
-            raise ValueError(f"delay={delay!r}: must be zero or more seconds")
+        check.non_negative("delay", delay, "seconds")
         if self.capacity is not None and len(self._open) >= self.capacity:
             self.refused += 1
             return None

@@ -18,6 +18,7 @@ from typing import Any
 
 from beyondlab.fleets import scheduling
 from beyondlab.fleets.client import ApiError, Client, Object, Unreachable
+from beyondlab.kit import check
 
 Key = tuple[str, str]
 """Namespace and name."""
@@ -75,8 +76,7 @@ class Controller:
         self, client: Client, reconcile: Callable[[Key], None], watches: Mapping[str, Callable[[Object], Iterable[Key]]], *,
         name: str = "controller", relist: float = 5.0, lose: float = 0.0, seed: int = 0, fields: str = "",
     ) -> None:  # fmt: skip
-        if not 0 <= lose <= 1:
-            raise ValueError(f"lose={lose!r}: must be a share between 0 and 1")
+        check.share("lose", lose)
         self.client, self.reconcile, self.watches = client, reconcile, dict(watches)
         self.name, self.relist, self.lose, self.fields = name, relist, lose, fields
         self.seen = self.lost = self.rounds = 0

@@ -11,6 +11,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 
+from beyondlab.kit import check
+
 Division = dict[str, int]
 
 
@@ -19,8 +21,7 @@ class NotEnoughRoom(ValueError):
 
 
 def _check(replicas: int, weights: Mapping[str, int]) -> None:
-    if isinstance(replicas, bool) or not isinstance(replicas, int) or replicas < 0:
-        raise ValueError(f"replicas={replicas!r}: must be a whole number, zero or more")
+    check.whole("replicas", replicas, 0)
     if bad := {name: weight for name, weight in weights.items() if weight < 0}:
         raise ValueError(f"weights={bad!r}: must be zero or more")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from beyondlab.kit import check
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 
@@ -23,18 +24,6 @@ MONTH = YEAR / 12
 
 NODES, PODS, PODS_A_NODE = 5_000, 150_000, 110
 """What Kubernetes says one cluster is designed for (kubernetes.io, "Considerations for large clusters")."""
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r}: must be a positive number")
-
-
-def _share(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"{name}={value!r}: must be a share between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -55,10 +44,10 @@ class Plan:
     def __post_init__(self) -> None:
         if isinstance(self.clusters, bool) or not isinstance(self.clusters, int) or not 1 <= self.clusters <= 50:
             raise ValueError(f"clusters={self.clusters!r}: must be a whole number from 1 to 50")
-        _positive(outages=self.outages, hours=self.hours)
-        _share(common=self.common)
-        if self.spare < 0 or self.failover < 0:
-            raise ValueError(f"spare={self.spare!r}, failover={self.failover!r}: must be zero or more")
+        check.all_positive(outages=self.outages, hours=self.hours)
+        check.share("common", self.common)
+        check.non_negative("spare", self.spare)
+        check.non_negative("failover", self.failover, "hours")
 
     @property
     def needed(self) -> int:
@@ -114,7 +103,8 @@ def common_share(single: float, pair: float) -> float:
 
     Solves ``pair = β·single + ((1−β)·single)²`` for β. 0 if the pair is better than independent, 1 if no better than one.
     """
-    _share(single=single, pair=pair)
+    check.share("single", single)
+    check.share("pair", pair)
     if pair >= single:
         return 1.0
     if pair <= single**2:
@@ -140,7 +130,7 @@ def simulate(plan: Plan, *, years: float = 1_000.0, seed: int = 0) -> Simulated:
 
     Fail-overs are drawn as they happen: a cluster's part of the requests is lost until the others took over.
     """
-    _positive(years=years)
+    check.positive("years", years)
     horizon = years * YEAR
     streams = [np.random.default_rng(each) for each in np.random.SeedSequence(seed).spawn(plan.clusters + 1)]
     own, shared = plan.outages * (1 - plan.common), plan.outages * plan.common
@@ -223,8 +213,8 @@ def after_a_loss(clusters: int, spare: float, timings: Timings = Timings()) -> l
     Until the loss is known its part of the requests fails. Then what runs elsewhere serves what it can: the rooms are
     there, but replicas only fill the demand that they had. After eviction they fill the spare room, and at last new nodes.
     """
-    if clusters < 1 or spare < 0:
-        raise ValueError(f"clusters={clusters!r}, spare={spare!r}: need at least one cluster and zero or more spare")
+    check.whole("clusters", clusters, 1)
+    check.non_negative("spare", spare)
     rest = (clusters - 1) / clusters
     room = min(1.0, rest * (1 + spare))
     known = timings.detect + timings.evict + timings.start
@@ -234,7 +224,7 @@ def after_a_loss(clusters: int, spare: float, timings: Timings = Timings()) -> l
 
 def lost_minutes(clusters: int, spare: float, timings: Timings = Timings(), *, outage: float = 14_400.0) -> float:
     """Minutes of the whole demand that one outage of ``outage`` seconds costs."""
-    _positive(outage=outage)
+    check.positive("outage", outage)
     steps = [(t, share) for t, share in after_a_loss(clusters, spare, timings) if t < outage] + [(outage, 1.0)]
     return sum((b - a) * (1 - share) for (a, share), (b, _) in zip(steps, steps[1:])) / 60
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from beyondlab.fleets.division import Division, NotEnoughRoom, webster
+from beyondlab.kit import check
 
 OBJECTIVES = ("weights", "cost", "latency")
 
@@ -46,8 +47,7 @@ class Policy:
     max_latency: float | None = None
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise ValueError(f"objective={self.objective!r}: must be one of {', '.join(OBJECTIVES)}")
+        check.one_of("objective", self.objective, OBJECTIVES)
         if not 1 <= self.at_least <= self.at_most:
             raise ValueError(f"at_least={self.at_least!r}, at_most={self.at_most!r}: need 1 ≤ at_least ≤ at_most")
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from beyondlab.kit import processes
+from beyondlab.kit import check, processes
 from beyondlab.kit.recordings import Lab
 from beyondlab.kit.runtime_api import MAX_RESPONSE_BYTES, RuntimeApi
 
@@ -100,8 +100,7 @@ class Environment:
     ) -> None:
         if not 128 <= memory_mb <= 10_240:
             raise ValueError(f"memory_mb={memory_mb!r}: Lambda allows 128 to 10,240 MB")
-        if not init_limit > 0:
-            raise ValueError(f"init_limit={init_limit!r}: must be a positive number of seconds")
+        check.positive("init_limit", init_limit, "seconds")
         self.number = number
         self.init = 0.0
         """Seconds from starting the process until it asked for work (or reached the snapshot)."""
@@ -255,14 +254,12 @@ class FunctionHost:
     """Environments started so far."""
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "keep_alive"):
-            value = getattr(self, name)
-            if not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name}={value!r}: must be a positive, finite number of seconds")
+        check.positive("timeout", self.timeout, "seconds")
+        check.positive("keep_alive", self.keep_alive, "seconds")
         if self.timeout > 900:
             raise ValueError(f"timeout={self.timeout!r}: Lambda allows at most 900 seconds")
-        if self.concurrency is not None and self.concurrency < 1:
-            raise ValueError(f"concurrency={self.concurrency!r}: must be at least 1, or None for no limit")
+        if self.concurrency is not None:
+            check.whole("concurrency", self.concurrency, 1)
         self._lock = threading.Condition()
         self._idle: list[Environment] = []
         self._provisioned: set[int] = set()
@@ -294,8 +291,7 @@ class FunctionHost:
 
     def provision(self, count: int) -> None:
         """Provisioned concurrency: start ``count`` environments now; they do not expire."""
-        if count < 1:
-            raise ValueError(f"count={count!r}: must be at least 1")
+        check.whole("count", count, 1)
         fresh = [self._new() for _ in range(count)]
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(Environment.start, fresh))

@@ -7,9 +7,9 @@ to say. Money in USD a month of 30 days, memory in GB of 1,024 MB as Lambda bill
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
+from beyondlab.kit import check
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, table
 from beyondlab.sim.closed_form import erlang_b, keep_alive_exact
@@ -34,10 +34,7 @@ class Workload:
     keep_alive: float = 600.0
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-                raise ValueError(f"{f.name}={value!r}: must be a positive, finite number")
+        check.all_positive(**vars(self))
         if not 0.125 <= self.memory <= 10:
             raise ValueError(f"memory={self.memory!r}: Lambda allows 0.125 to 10 GB")
         if self.duration > 900:
@@ -72,11 +69,9 @@ def init_surcharge(cold_share: float, init: float, duration: float) -> float:
     >>> round(init_surcharge(0.01, 0.8, 0.1), 4)
     0.08
     """
-    if not 0 <= cold_share <= 1:
-        raise ValueError(f"cold_share={cold_share!r}: must be between 0 and 1")
-    for name, value in (("init", init), ("duration", duration)):
-        if not value > 0:
-            raise ValueError(f"{name}={value!r}: must be a positive number of seconds")
+    check.share("cold_share", cold_share)
+    check.positive("init", init, "seconds")
+    check.positive("duration", duration, "seconds")
     return cold_share * init / duration
 
 
@@ -107,8 +102,7 @@ def pinged(workload: Workload, *, every: float = 300.0, ping_duration: float = 0
         raise ValueError(
             f"every={every!r}: must be positive and at most keep_alive={workload.keep_alive!r}, or it warms nothing"
         )
-    if not ping_duration > 0:
-        raise ValueError(f"ping_duration={ping_duration!r}: must be a positive number of seconds")
+    check.positive("ping_duration", ping_duration, "seconds")
     cold = keep_alive_exact(workload.rate, workload.duration, workload.keep_alive, provisioned=1).cold_share
     pings = MONTH / every
     usd = (
@@ -125,8 +119,7 @@ def provisioned(workload: Workload, count: int) -> Option:
     Provisioned environments are taken first, so the share that finds them busy is Erlang's loss formula. The cold share
     is that of a pool with a floor of ``count``; a simulation that takes provisioned ones first is within 5 % of it.
     """
-    if count < 1:
-        raise ValueError(f"count={count!r}: must be at least 1")
+    check.whole("count", count, 1)
     cold = keep_alive_exact(workload.rate, workload.duration, workload.keep_alive, provisioned=count).cold_share
     spilled = erlang_b(count, workload.load)
     usd = (
@@ -143,8 +136,7 @@ def snapstart(workload: Workload, *, restore: float = 0.3) -> Option:
 
     Cache and restores are billed; the seconds of the restore itself are left out.
     """
-    if not restore > 0:
-        raise ValueError(f"restore={restore!r}: must be a positive number of seconds")
+    check.positive("restore", restore, "seconds")
     cold = keep_alive_exact(workload.rate, workload.duration, workload.keep_alive).cold_share
     usd = (
         _requests_usd(workload.requests)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from beyondlab.kit import check
+
 
 class Action(NamedTuple):
     """``what``: ``bury`` (a task that ended by itself), ``drain`` (one too many), ``start`` (``task`` is then empty)."""
@@ -18,8 +20,7 @@ def decide(desired: int, alive: Sequence[str], dead: Sequence[str] = ()) -> list
 
     Applied and seen again, it decides nothing: the loop is at rest. Raises ValueError if ``desired`` is negative.
     """
-    if desired < 0:
-        raise ValueError(f"desired={desired!r}: must be zero or more")
+    check.whole("desired", desired, 0)
     actions = [Action("bury", name) for name in dead]
     actions += [Action("drain", name) for name in reversed(alive[desired:])]
     return actions + [Action("start")] * max(0, desired - len(alive))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from beyondlab import sim
 from beyondlab.hosting import sizes
 from beyondlab.hosting.metering import RULES
-from beyondlab.kit import prices
+from beyondlab.kit import check, prices
 
 HOURS = 730.0
 """Hours in a month."""
@@ -47,11 +47,8 @@ class Workload:
 
     def __post_init__(self) -> None:
         for name in ("rate", "work", "vcpu", "memory"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}={value!r}: must be positive and finite")
-        if not (math.isfinite(self.wait) and self.wait >= 0):
-            raise ValueError(f"wait={self.wait!r}: must be zero or more, and finite")
+            check.positive(name, getattr(self, name))
+        check.non_negative("wait", self.wait, "seconds")
         if not 0.01 <= self.cv <= 20:
             raise ValueError(f"cv={self.cv!r}: must be 0.01 to 20")
         if not 0 < self.target <= 1:
@@ -81,8 +78,7 @@ def bursts(cv: float, minutes: int = MINUTES, seed: int = 1) -> NDArray[np.float
 
 def held(demand: NDArray[np.float64], hold: int) -> NDArray[np.float64]:
     """The largest demand of each minute and the ``hold`` - 1 before it. Raises ValueError for a hold under 1."""
-    if hold < 1:
-        raise ValueError(f"hold={hold!r}: must be at least 1 minute")
+    check.whole("hold", hold, 1)
     best = demand.copy()
     for back in range(1, min(hold, demand.size)):
         np.maximum(best[back:], demand[:-back], out=best[back:])
@@ -210,8 +206,7 @@ STEADY = tuple(name for name in PLATFORMS if name != "Fargate Spot" and not name
 
 def scheme(name: str, load: Workload) -> Fleet | PerRequest:
     """How a platform charges for ``load``. Raises ValueError for an unknown platform."""
-    if name not in PLATFORMS:
-        raise ValueError(f"name={name!r}: must be one of {', '.join(PLATFORMS)}")
+    check.one_of("name", name, PLATFORMS)
     return PLATFORMS[name](load)
 
 

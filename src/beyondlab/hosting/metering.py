@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from beyondlab.hosting.sizes import GIB
+from beyondlab.kit import check
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,12 @@ class Rule:
     least: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.step > 0 and self.least >= 0):
-            raise ValueError(f"step={self.step!r}, least={self.least!r}: must be positive, and zero or more")
+        check.positive("step", self.step, "seconds")
+        check.non_negative("least", self.least, "seconds")
 
     def billed(self, seconds: float) -> float:
         """Seconds on the bill for a run of ``seconds``. Raises ValueError for a negative or endless one."""
-        if not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"seconds={seconds!r}: must be zero or more, and finite")
+        check.non_negative("seconds", seconds)
         return max(self.least, math.ceil(round(seconds / self.step, 6)) * self.step)
 
     def mean_billed(self, mean: float) -> float:
@@ -36,8 +36,7 @@ class Rule:
         Rounding up: step / (1 - exp(-step / mean)). A least time of n steps adds the sum of P(billed <= k steps) for
         k < n, each 1 - exp(-k step / mean), once a step.
         """
-        if not mean > 0:
-            raise ValueError(f"mean={mean!r}: must be positive")
+        check.positive("mean", mean, "seconds")
         rounded = self.step / -math.expm1(-self.step / mean)
         steps = round(self.least / self.step)
         return rounded + math.fsum(-math.expm1(-k * self.step / mean) for k in range(1, steps)) * self.step

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from beyondlab.hosting import sizes
 from beyondlab.hosting.placement import POLICIES, least_hosts, pack
-from beyondlab.kit import prices
+from beyondlab.kit import check, prices
 from beyondlab.sim import workloads
 
 NOTICE = 120.0
@@ -42,9 +42,7 @@ def spot(
     mean ``back`` seconds, counted from the end of the old one. Jobs take an exponential time of mean ``job`` seconds.
     Raises ValueError for a number that is not positive, or a ``stop_timeout`` beyond the notice.
     """
-    for name, value in (("tasks", tasks), ("days", days), ("every", every), ("back", back), ("job", job)):
-        if not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r}: must be positive and finite")
+    check.all_positive(tasks=tasks, days=days, every=every, back=back, job=job)
     if not 0 <= stop_timeout <= NOTICE:
         raise ValueError(f"stop_timeout={stop_timeout!r}: must be 0 to {NOTICE:g} seconds")
     rng = np.random.default_rng(seed)

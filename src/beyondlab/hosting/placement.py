@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from beyondlab.kit import check
+
 
 @dataclass
 class Host:
@@ -21,8 +23,7 @@ class Host:
     tasks: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (self.vcpu > 0 and self.memory > 0):
-            raise ValueError(f"vcpu={self.vcpu!r}, memory={self.memory!r}: a host has some of both")
+        check.all_positive(vcpu=self.vcpu, memory=self.memory)
 
     @property
     def free(self) -> tuple[float, int]:
@@ -83,8 +84,7 @@ def pack(needs: Sequence[tuple[float, int]], policy: str, *, vcpu: float, memory
 
     Raises ValueError for an unknown policy and for a need that no host of this size holds.
     """
-    if policy not in POLICIES:
-        raise ValueError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
+    check.one_of("policy", policy, POLICIES)
     hosts: list[Host] = []
     for number, (cpu, ram) in enumerate(needs):
         host = POLICIES[policy](hosts, cpu, ram)

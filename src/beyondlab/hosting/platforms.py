@@ -16,6 +16,7 @@ from typing import Any
 
 from beyondlab.hosting import sizes
 from beyondlab.hosting.tasks import Task
+from beyondlab.kit import check
 
 PLATFORMS = ("fargate", "aci", "cloud run", "kubernetes")
 CHECKED_BY = {
@@ -36,8 +37,7 @@ class NotValid(ValueError):
 
 def describe(task: Task, platform: str) -> dict[str, Any]:
     """The description of ``task`` for one of ``PLATFORMS``, as it is sent to the platform's API."""
-    if platform not in PLATFORMS:
-        raise ValueError(f"platform={platform!r}: must be one of {', '.join(PLATFORMS)}")
+    check.one_of("platform", platform, PLATFORMS)
     return _DESCRIBE[platform](task)
 
 
@@ -122,8 +122,7 @@ def read(document: Mapping[str, Any], platform: str) -> Task:
     Raises :class:`NotValid` if the vendor's model refuses it, :class:`.sizes.SizeError` for a size that is not sold, and
     ValueError for what this reader does not do: more than one container.
     """
-    if platform not in PLATFORMS:
-        raise ValueError(f"platform={platform!r}: must be one of {', '.join(PLATFORMS)}")
+    check.one_of("platform", platform, PLATFORMS)
     if platform == "fargate":
         _validate_ecs(document)
         return _read_ecs(document)

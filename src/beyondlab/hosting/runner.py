@@ -26,7 +26,7 @@ from beyondlab.hosting import _agent, control, metering, placement
 from beyondlab.hosting.images import Registry
 from beyondlab.hosting.placement import Host
 from beyondlab.hosting.tasks import Task
-from beyondlab.kit import cgroups, namespaces, processes
+from beyondlab.kit import cgroups, check, namespaces, processes
 from beyondlab.kit.processes import Process
 
 PATIENCE = 20.0
@@ -148,8 +148,7 @@ class Runner:
         isolation: Isolation | None = None,
         scale: float = 1 / 8,
     ) -> None:
-        if policy not in placement.POLICIES:
-            raise ValueError(f"policy={policy!r}: must be one of {', '.join(placement.POLICIES)}")
+        check.one_of("policy", policy, placement.POLICIES)
         if not 0 < scale <= 1:
             raise ValueError(f"scale={scale!r}: must be over 0 and at most 1")
         self.hosts, self._policy, self.scale = list(hosts), placement.POLICIES[policy], scale

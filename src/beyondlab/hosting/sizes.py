@@ -13,6 +13,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from beyondlab.kit import check
+
 GIB = 1024
 """MiB in a GiB."""
 
@@ -60,12 +62,6 @@ class SizeError(ValueError):
     def __init__(self, message: str, nearest: Size) -> None:
         super().__init__(f"{message}; nearest valid: {nearest}")
         self.nearest = nearest
-
-
-def _need(vcpu: float, memory: float) -> None:
-    for name, value in (("vcpu", vcpu), ("memory", memory)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name}={value!r}: must be a positive, finite number")
 
 
 def _cheapest(sizes: Sequence[Size], vcpu: float, memory: float) -> Size:
@@ -117,9 +113,8 @@ def nearest(platform: str, vcpu: float, memory: float) -> Size:
 
     Raises ValueError for an unknown platform and for a need that is not positive and finite.
     """
-    if platform not in _NEAREST:
-        raise ValueError(f"platform={platform!r}: must be one of {', '.join(PLATFORMS)}")
-    _need(vcpu, memory)
+    check.one_of("platform", platform, PLATFORMS)
+    check.all_positive(vcpu=vcpu, memory=memory)
     return _NEAREST[platform](vcpu, memory)
 
 
@@ -132,7 +127,7 @@ def _range(values: Sequence[int]) -> str:
 
 def fargate(cpu: int, memory: int) -> Size:
     """The size of a Fargate task of ``cpu`` units and ``memory`` MiB. Raises :class:`SizeError` if it is not sold."""
-    _need(cpu, memory)
+    check.all_positive(cpu=cpu, memory=memory)
     if cpu not in FARGATE:
         raise SizeError(f"cpu={cpu!r}: must be one of {', '.join(map(str, FARGATE))}", _fargate(cpu / 1024, memory))
     if memory not in FARGATE[cpu]:
@@ -143,7 +138,7 @@ def fargate(cpu: int, memory: int) -> Size:
 
 def aci(vcpu: float, memory: int) -> Size:
     """The size of an ACI container group. Raises :class:`SizeError` for one under 1 vCPU and 1 GB or over 31 and 240."""
-    _need(vcpu, memory)
+    check.all_positive(vcpu=vcpu, memory=memory)
     if not ACI_CPU[0] <= vcpu <= ACI_CPU[1]:
         raise SizeError(f"cpu={vcpu!r}: a container group has 1 to 31 vCPU", _aci(vcpu, memory))
     if not ACI_MEMORY[0] <= memory <= ACI_MEMORY[1]:
@@ -156,7 +151,7 @@ def cloud_run(vcpu: float, memory: int, *, concurrency: int = 80) -> Size:
 
     ``concurrency``: requests at once; it must be 1 under one vCPU, else ValueError.
     """
-    _need(vcpu, memory)
+    check.all_positive(vcpu=vcpu, memory=memory)
     if not 1 <= concurrency <= 1000:
         raise ValueError(f"containerConcurrency={concurrency!r}: must be 1 to 1000")
     near = _cloud_run(vcpu, memory)
@@ -179,7 +174,7 @@ def cloud_run(vcpu: float, memory: int, *, concurrency: int = 80) -> Size:
 
 def function(memory: int) -> Size:
     """The size of a Lambda function of ``memory`` MB. Raises :class:`SizeError` if it is not 128 to 10,240 MB, whole."""
-    _need(1, memory)
+    check.positive("memory", memory)
     if not (LAMBDA[0] <= memory <= LAMBDA[1] and memory == int(memory)):
         raise SizeError(f"memory={memory!r}: must be {LAMBDA[0]} to {LAMBDA[1]} MB in steps of 1", _lambda(0.001, memory))
     return Size(memory / LAMBDA_VCPU, int(memory))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from beyondlab.kit import check
+
 
 @dataclass(frozen=True)
 class Task:
@@ -26,8 +28,7 @@ class Task:
     def __post_init__(self) -> None:
         if not self.name or not self.image or not self.command:
             raise ValueError(f"name={self.name!r}, image={self.image!r}, command={self.command!r}: a task needs all three")
-        if not (self.vcpu > 0 and self.memory > 0):
-            raise ValueError(f"vcpu={self.vcpu!r}, memory={self.memory!r}: must be positive")
+        check.all_positive(vcpu=self.vcpu, memory=self.memory)
         if not 1 <= self.port <= 65535:
             raise ValueError(f"port={self.port!r}: must be 1 to 65535")
         if self.stop_timeout is not None and not 0 <= self.stop_timeout <= 3600:

@@ -22,13 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-
-def check(size: int, delay: float) -> None:
-    """Raise ValueError unless ``size`` is a whole number from 1 and ``delay`` a finite number from 0."""
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-        raise ValueError(f"size={size!r}: must be a whole number, at least 1")
-    if not (delay >= 0 and math.isfinite(delay)):
-        raise ValueError(f"delay={delay!r}: must be zero or a positive, finite number of seconds")
+from beyondlab.kit import check
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,8 @@ def simulate(arrivals: ArrayLike, seconds: Callable[[int], float], *, size: int,
 
     Raises ValueError if the arrivals are not sorted or empty, or a batch would take no positive time.
     """
-    check(size, delay)
+    check.whole("size", size, 1)
+    check.non_negative("delay", delay, "seconds")
     times = np.asarray(arrivals, float)
     if times.ndim != 1 or not times.size or not np.isfinite(times).all() or (np.diff(times) < 0).any():
         raise ValueError(f"arrivals: must be a sorted, finite array of one dimension, not empty; shape {times.shape}")
@@ -128,7 +123,7 @@ def resampled(sizes: Sequence[int], seconds: Sequence[float], *, seed: int = 0) 
 
 def capacity(seconds: Callable[[int], float], size: int) -> float:
     """Requests a second when batches of ``size`` follow each other without a gap: no batcher does better."""
-    check(size, 0.0)
+    check.whole("size", size, 1)
     return size / seconds(size)
 
 
@@ -154,7 +149,8 @@ class Batcher:
     def __init__(
         self, run: Callable[[list[Any]], Sequence[Any]], *, size: int, delay: float, executor: Executor | None = None
     ) -> None:
-        check(size, delay)
+        check.whole("size", size, 1)
+        check.non_negative("delay", delay, "seconds")
         self.size, self.delay = int(size), delay
         self._run, self._executor = run, executor
         self._waiting: deque[tuple[float, Any, asyncio.Future[Any]]] = deque()

@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
+from beyondlab.kit import check
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 from beyondlab.sim.closed_form import erlang_b, keep_alive_exact
-
-
-def _positive(owner: object) -> None:
-    for f in fields(owner):  # type: ignore[arg-type]
-        value = getattr(owner, f.name)
-        if isinstance(value, (int, float)) and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{f.name}={value!r}: must be a positive, finite number")
-
 
 # Where the weights are: tiers
 
@@ -35,8 +28,7 @@ class Tier:
 
     def load(self, gb: float) -> float:
         """Seconds until ``gb`` of weights are in the GPU. Raises ValueError unless ``gb`` is positive."""
-        if not gb > 0:
-            raise ValueError(f"gb={gb!r}: must be a positive number of GB")
+        check.positive("gb", gb, "GB")
         return self.start + sum(gb / stage for stage in self.stages)
 
 
@@ -133,7 +125,7 @@ class Prediction:
     gpu: float = 10.0
 
     def __post_init__(self) -> None:
-        _positive(self)
+        check.all_positive(**vars(self))
 
     @property
     def memory(self) -> float:

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from beyondlab.kit import check
+
 ROWS, WIDTH, HIDDEN, LAYERS, CLASSES, PICKED = 180_224, 256, 1_024, 16, 10, 8
 """The ranker: rows and columns of its table, width and number of its layers, outputs, rows that a request picks."""
 
@@ -255,6 +257,5 @@ def _write_graph(path: Path, weights: Path, nodes: list[Any], scores: str) -> Pa
 
 def requests(count: int, *, rows: int = ROWS, seed: int = 1) -> NDArray[np.int64]:
     """Inputs for the ranker, int64 of shape (count, 8), drawn uniformly."""
-    if count < 1:
-        raise ValueError(f"count={count!r}: must be at least 1")
+    check.whole("count", count, 1)
     return np.random.default_rng(seed).integers(0, rows, (count, PICKED))

@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 
 from beyondlab.inference import phases
-from beyondlab.kit import processes
+from beyondlab.kit import check, processes
 from beyondlab.kit.runtime_api import RuntimeApi
 
 _PREAMBLE = """\
@@ -91,8 +91,7 @@ class _Host:
     argv: tuple[str, ...]
 
     def __init__(self, body: str, *, timeout: float = 60.0, **names: Path | str) -> None:
-        if not timeout > 0:
-            raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds")
+        check.positive("timeout", timeout, "seconds")
         self._source, self._timeout = module(body, **names), timeout
         self._stack = ExitStack()
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from beyondlab.kit import processes
+from beyondlab.kit import check, processes
 
 _PIECE = 262_144
 _READY = re.compile(r"listening on port (\d+)")
@@ -28,9 +28,7 @@ class TokenBucket:
     """
 
     def __init__(self, rate: float, burst: float, now: float = 0.0) -> None:
-        for name, value in (("rate", rate), ("burst", burst)):
-            if not value > 0:
-                raise ValueError(f"{name}={value!r}: must be positive")
+        check.all_positive(rate=rate, burst=burst)
         self.rate, self.burst = rate, burst
         self._tokens, self._last = burst, now
 
@@ -111,8 +109,7 @@ class _Server(http.server.ThreadingHTTPServer):
 @contextmanager
 def object_store(folder: Path, rate: float) -> Iterator[str]:
     """Serve the files of ``folder`` at ``rate`` bytes a second a connection; the address to put a name behind."""
-    if not rate > 0:
-        raise ValueError(f"rate={rate!r}: must be a positive number of bytes a second")
+    check.positive("rate", rate, "bytes a second")
 
     def port(process: processes.Process) -> str | None:
         found = _READY.search(process.output())

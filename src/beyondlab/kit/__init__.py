@@ -1,1 +1,1 @@
-"""The ground floor: processes that never leak, the machine, recordings, figures, tables, exercises, prices."""
+"""The ground floor: processes that never leak, the machine, recordings, figures, tables, exercises, prices, checks."""

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from beyondlab.kit import machine, processes
+from beyondlab.kit import check, machine, processes
 
 ROOT = Path("/sys/fs/cgroup")
 _serial = itertools.count(1)
@@ -74,9 +74,7 @@ def settings(
             else {"cpu.cfs_period_us": str(length), "cpu.cfs_quota_us": str(quota)}
         )
     if pids is not None:
-        if not pids >= 1:
-            raise ValueError(f"pids={pids!r}: must be at least 1")
-        found["pids"] = {"pids.max": str(int(pids))}
+        found["pids"] = {"pids.max": str(check.whole("pids", pids, 1))}
     return found
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from beyondlab.kit import check
 from beyondlab.kit.tables import quantity
 
 _OPEN = "Not answered yet"
@@ -150,8 +151,7 @@ def check_number(
     truth = _number(expected)
     if truth is None:
         raise ValueError(f"expected={expected!r}: must be a finite number")
-    if not rtol >= 0:
-        raise ValueError(f"rtol={rtol!r}: must be zero or more")
+    check.non_negative("rtol", rtol)
     if answer is None:
         return verdict(False, f"{_OPEN}: replace None with a number{f' in {unit}' if unit else ''}.")
     given = _number(answer)

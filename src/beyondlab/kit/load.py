@@ -7,7 +7,6 @@ address but this machine's loopback. Times are seconds; :func:`open_loop` counts
 from __future__ import annotations
 
 import asyncio
-import math
 import ssl
 import threading
 import time
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beyondlab.kit import check
 from beyondlab.kit.http import Client
 
 LONGEST = 30.0
@@ -108,16 +108,14 @@ def closed_loop(port: int, requests: int, path: str | Callable[[int], str] = "/"
     """Send ``requests`` requests by ``clients`` clients that each wait for an answer before they send the next one."""
     if not 0 < requests <= MOST:
         raise ValueError(f"requests={requests!r}: must be from 1 to {MOST:,}")
-    if clients < 1:
-        raise ValueError(f"clients={clients!r}: must be at least 1")
+    check.whole("clients", clients, 1)
     return _run(port, np.zeros(requests), clients, path, **options)
 
 
 def _run(port: int, plan: Array, clients: int | None, path: str | Callable[[int], str], *,
          headers: Mapping[str, str] | Callable[[int], Mapping[str, str]] | None = None, timeout: float = 10.0,
          tls: ssl.SSLContext | None = None, server_name: str | None = None) -> Answers:  # fmt: skip
-    if not (timeout > 0 and math.isfinite(timeout)):
-        raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds")
+    check.positive("timeout", timeout, "seconds")
     size = plan.size
     sent, done, status = np.full(size, np.nan), np.full(size, np.nan), np.zeros(size, np.int64)
     bodies, heads = [b""] * size, [b""] * size

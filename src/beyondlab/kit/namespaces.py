@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from beyondlab.kit import _namespaces, cgroups
+from beyondlab.kit import _namespaces, cgroups, check
 from beyondlab.kit.processes import Process
 
 ISOLATED = ("mount", "pid", "uts", "ipc", "net")
@@ -74,8 +74,7 @@ def command(
         raise ValueError(f"root={os.fspath(root)!r}: must be a folder, and needs a mount namespace")
     if not 1 <= len(hostname) <= 64:
         raise ValueError(f"hostname={hostname!r}: must have 1 to 64 characters")
-    if count < 0:
-        raise ValueError(f"count={count!r}: must be 0 or more")
+    check.whole("count", count, 0)
     names = list(dict.fromkeys(namespaces))
     if names and hasattr(os, "geteuid") and os.geteuid() != 0 and "user" not in names:
         names.append("user")
@@ -145,8 +144,7 @@ def start_times(
     limit. ``namespaces=()`` is the plain process to compare with. Errors as for :func:`run`; RuntimeError if the
     command fails.
     """
-    if count < 1:
-        raise ValueError(f"count={count!r}: must be at least 1")
+    check.whole("count", count, 1)
     with ExitStack() as stack:
         doors = stack.enter_context(cgroups.group(memory=memory)).doors if memory is not None else []
         status, output = _to_its_end(command(argv, root=root, namespaces=namespaces, doors=doors, count=count), timeout)

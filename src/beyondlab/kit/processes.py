@@ -31,7 +31,7 @@ from typing import Any
 
 import psutil
 
-from beyondlab.kit import _guard
+from beyondlab.kit import _guard, check
 
 _TAIL_LINES = 12
 _SCRATCH_PREFIX = "beyondlab-"
@@ -176,8 +176,8 @@ class Process:
     ) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
             raise ValueError(f"argv={argv!r}: must be a list of the program and its arguments")
-        _check_seconds("timeout", timeout)
-        _check_seconds("stop_timeout", stop_timeout, zero=True)
+        check.positive("timeout", timeout, "seconds")
+        check.non_negative("stop_timeout", stop_timeout, "seconds")
         self.argv = [os.fspath(part) for part in argv]
         self.name = name or Path(self.argv[0]).name
         self.started = math.nan
@@ -410,20 +410,14 @@ def _last_words(output: str) -> str:
     return f"Its last lines:\n{output}" if output else "It wrote nothing."
 
 
-def _check_seconds(argument: str, value: float, *, zero: bool = False) -> None:
-    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
-        allowed = "zero or a positive" if zero else "a positive"
-        raise ValueError(f"{argument}={value!r}: must be {allowed}, finite number of seconds")
-
-
 def wait_until(probe: Callable[[], Any], *, timeout: float, what: str, interval: float = 0.005) -> Any:
     """Ask ``probe`` every ``interval`` seconds until it answers something true, and return that.
 
     An OSError in the probe, such as a refused connection, counts as "not yet". Raises TimeoutError, naming ``what``
     was waited for, after ``timeout`` seconds.
     """
-    _check_seconds("timeout", timeout)
-    _check_seconds("interval", interval, zero=True)
+    check.positive("timeout", timeout, "seconds")
+    check.non_negative("interval", interval, "seconds")
     deadline = time.monotonic() + timeout
     last_error = ""
     while True:

@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from beyondlab.kit import check
+
 VERSION = "2018-06-01"
 MAX_RESPONSE_BYTES = 6_291_556
 """The largest synchronous response that Lambda takes: 6 MB and 100 bytes."""
@@ -115,8 +117,7 @@ class RuntimeApi:
         Raises ValueError if ``timeout`` is not positive, RuntimeError if an event is in work already: one environment
         serves one request at a time.
         """
-        if not timeout > 0:
-            raise ValueError(f"timeout={timeout!r}: must be a positive number of seconds")
+        check.positive("timeout", timeout, "seconds")
         body = json.dumps(event).encode()
         with self._changed:
             if self._work is not None or self._current is not None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from beyondlab.kit import check
+
 _RULES = {"l": ":--", "r": "--:", "c": ":-:"}
 
 
@@ -20,8 +22,7 @@ def quantity(value: float, *, digits: int = 3) -> str:
     >>> quantity(0.01976), quantity(1234.5), quantity(200_000), quantity(3.2e-7)
     ('0.0198', '1,234', '200,000', '3.20e-07')
     """
-    if digits < 1:
-        raise ValueError(f"digits={digits!r}: must be at least 1")
+    check.whole("digits", digits, 1)
     if isinstance(value, int):
         return f"{value:,}"
     value = float(value)

@@ -14,6 +14,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from beyondlab.kit import check
 from beyondlab.kit.tables import Table, table
 
 if TYPE_CHECKING:
@@ -160,8 +161,7 @@ def ahead() -> tuple[Event, ...]:
 
 def of(topic: str) -> tuple[Event, ...]:
     """What belongs to one chapter, the announced at the end. Raises ValueError for a topic that is none."""
-    if topic not in TOPICS:
-        raise ValueError(f"topic={topic!r}: must be one of {', '.join(TOPICS)}")
+    check.one_of("topic", topic, TOPICS)
     return tuple(event for event in (*every(), *ahead()) if topic in event.topics)
 
 

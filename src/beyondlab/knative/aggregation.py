@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from beyondlab.kit import check
+
 SMALLEST_WEIGHT = 0.2
 """Least weight of the newest bucket in a weighted average, so that a long window does not become a plain average."""
 PRECISION = 0.9999
@@ -20,8 +22,7 @@ def smoothing(buckets: int) -> float:
 
     Raises ValueError if ``buckets`` is under 1.
     """
-    if buckets < 1:
-        raise ValueError(f"buckets={buckets!r}: must be at least 1")
+    check.whole("buckets", buckets, 1)
     return max(1 - (1 - PRECISION) ** (1 / buckets), SMALLEST_WEIGHT)
 
 
@@ -131,8 +132,7 @@ class MaxWindow:
     """The largest of the values recorded in the last ``length`` indices, in constant time on average."""
 
     def __init__(self, length: int) -> None:
-        if length < 1:
-            raise ValueError(f"length={length!r}: must be at least 1")
+        check.whole("length", length, 1)
         self.length = length
         self._falling: deque[tuple[int, float]] = deque()
 

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from beyondlab.kit import check
+from beyondlab.sim.queues import inputs
+
 Strategy = Literal["default", "custom", "accurate", "eager"]
 STRATEGIES: tuple[Strategy, ...] = ("default", "custom", "accurate", "eager")
 
@@ -33,8 +36,7 @@ def new_jobs(
     pod does not run yet. ``deduction`` and ``running_share`` belong to "custom"; without a share it acts as "default".
     Raises ValueError for a strategy that KEDA does not have.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy={strategy!r}: must be one of {', '.join(STRATEGIES)}")
+    check.one_of("strategy", strategy, STRATEGIES)
     if strategy == "custom" and running_share is not None:
         return min(max_scale - (deduction or 0) - int(running * running_share), max_replicas), scale_to
     if strategy == "accurate":
@@ -60,10 +62,8 @@ def hpa_desired(current: int, metric: float, target: float, *, tolerance: float 
     ``metric`` and ``target`` are for one pod. Source: Kubernetes documentation, "Horizontal Pod Autoscaling".
     Raises ValueError if ``target`` is not positive or ``current`` is negative.
     """
-    if not target > 0:
-        raise ValueError(f"target={target!r}: must be positive")
-    if current < 0:
-        raise ValueError(f"current={current!r}: must be 0 or more")
+    check.positive("target", target)
+    check.whole("current", current, 0)
     ratio = metric / target
     return current if abs(ratio - 1) <= tolerance else math.ceil(current * ratio - 1e-9)
 
@@ -94,13 +94,11 @@ def simulate_jobs(
 
     ``service``: seconds of work of each message; ``start``: seconds until a job's pod runs. ``counts_locked``: whether
     the queue's length includes messages in work, as for RabbitMQ's unacknowledged ones, or not, as for Azure's storage
-    queue. Raises ValueError if arrays differ in length, or a time is not positive.
+    queue. Raises ValueError if arrivals are not sorted, arrays differ in length, or a time is not positive.
     """
-    arrivals, service = np.asarray(arrivals, float), np.asarray(service, float)
-    if arrivals.shape != service.shape or arrivals.ndim != 1:
-        raise ValueError(f"service has shape {service.shape}: must be that of arrivals, {arrivals.shape}")
-    if not (poll > 0 and start >= 0):
-        raise ValueError(f"poll={poll!r}, start={start!r}: must be positive seconds")
+    arrivals, service = inputs(arrivals, service)
+    check.positive("poll", poll, "seconds")
+    check.non_negative("start", start, "seconds")
     waits = np.full(arrivals.size, np.nan)
     jobs: list[list[float]] = []
     taken = started = idle = peak = 0

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from beyondlab.kit import processes
+from beyondlab.kit import check, processes
 from beyondlab.kit.recordings import Lab
 from beyondlab.knative import kpa, portability, wire
 from beyondlab.knative.wire import Message
@@ -163,8 +163,7 @@ class Cluster:
     """
 
     def __init__(self, *, speed: float = 20.0, seed: int = 1) -> None:
-        if not speed > 0:
-            raise ValueError(f"speed={speed!r}: must be positive")
+        check.positive("speed", speed)
         self.speed, self.seed = speed, seed
         self.revisions: dict[str, Revision] = {}
         self.pods: list[Pod] = []

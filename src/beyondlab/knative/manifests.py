@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import yaml
 
+from beyondlab.kit import check
 from beyondlab.knative import kpa
 
 PREFIX = "autoscaling.knative.dev/"
@@ -137,8 +138,7 @@ def problems(kind: str, manifest: Mapping[str, Any]) -> list[str]:
 
     Raises ValueError if ``kind`` is not one of ``KINDS``.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind={kind!r}: must be one of {', '.join(KINDS)}")
+    check.one_of("kind", kind, KINDS)
     found = sorted(jsonschema.Draft7Validator(schemas()[kind]).iter_errors(manifest), key=lambda error: list(map(str, error.path)))
     lines = [f"{'.'.join(map(str, error.path)) or 'top'}: {error.message}" for error in found]
     if kind == "cloud-run" and not found:

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beyondlab import sim
+from beyondlab.kit import check
 from beyondlab.kit.prices import price
 from beyondlab.kit.tables import Table, percent, quantity, table
 from beyondlab.knative import _kernel, kpa
-from beyondlab.sim._jit import chosen
+from beyondlab.sim import engines
+from beyondlab.sim.queues import inputs
 
 POLICIES = {"kpa": _kernel.KPA, "hpa": _kernel.HPA, "fixed": _kernel.FIXED}
 DIRECT, QUEUED, COLD = _kernel.DIRECT, _kernel.QUEUED, _kernel.COLD
@@ -93,20 +95,12 @@ def simulate(
     ValueError
         If arrivals fall, lengths differ, or a number is out of range.
     """
-    arrivals, service = np.ascontiguousarray(arrivals, np.float64), np.ascontiguousarray(service, np.float64)
-    if arrivals.ndim != 1 or arrivals.shape != service.shape:
-        raise ValueError(f"service has shape {service.shape}: must be that of arrivals, {arrivals.shape}")
-    if arrivals.size and (arrivals[0] < 0 or np.any(np.diff(arrivals) < 0) or not np.isfinite(arrivals[-1])):
-        raise ValueError("arrivals: must be finite, ascending and not negative")
-    if not (np.all(service >= 0) and np.all(np.isfinite(service))):
-        raise ValueError("service: must be finite and not negative")
+    arrivals, service = inputs(arrivals, service)
     for name, value in {"start": start, "grace": grace, "horizon": horizon}.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value!r}: must be zero or more seconds")
-    if policy not in POLICIES:
-        raise ValueError(f"policy={policy!r}: must be one of {', '.join(POLICIES)}")
-    if concurrency < 0 or initial < 0:
-        raise ValueError(f"concurrency={concurrency!r}, initial={initial!r}: must be 0 or more")
+        check.non_negative(name, value, "seconds")
+    check.one_of("policy", policy, POLICIES)
+    check.whole("concurrency", concurrency, 0)
+    check.whole("initial", initial, 0)
     if policy == "fixed" and initial < 1:
         raise ValueError(f"initial={initial!r}: a fixed number of pods must be at least 1")
     aimed, _ = kpa.resolve_target(settings, container_concurrency=concurrency, target=target)
@@ -121,7 +115,7 @@ def simulate(
     ])  # fmt: skip
     waits, outcome = np.zeros(arrivals.size), np.zeros(arrivals.size, np.int64)
     ticks = np.zeros((keep_ticks, 6))
-    kernel = chosen(_kernel.simulate, engine)
+    kernel = engines.chosen(_kernel.simulate, engine)
     pod_seconds, started, peak, rows, end = kernel(arrivals, service, packed, waits, outcome, ticks)
     return Result(waits, outcome, pod_seconds, started, peak, end, ticks[:rows])
 

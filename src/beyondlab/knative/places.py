@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from beyondlab.kit import processes
+from beyondlab.kit import check, processes
 from beyondlab.kit.runtime_api import RuntimeApi
 from beyondlab.knative import portability
 from beyondlab.knative.lab import _answers, _ports, _program
@@ -458,6 +458,5 @@ def same(found: Mapping[str, Mapping[str, Any]], old: str, new: str) -> dict[str
     """
     known = list(next(iter(found.values())))
     for place in (old, new):
-        if place not in known:
-            raise ValueError(f"place={place!r}: must be one of {', '.join(known)}")
+        check.one_of("place", place, known)
     return {part: sum(found[row][old] == found[row][new] for row in rows) / len(rows) for part, rows in ASKS.items()}

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import deque
 
+from beyondlab.kit import check
 from beyondlab.knative import wire
 from beyondlab.knative.wire import Message, answer
 
@@ -34,8 +35,8 @@ class Breaker:
     """
 
     def __init__(self, concurrency: int, queue: int) -> None:
-        if concurrency < 0 or queue < 0:
-            raise ValueError(f"concurrency={concurrency!r}, queue={queue!r}: must be 0 or more")
+        check.whole("concurrency", concurrency, 0)
+        check.whole("queue", queue, 0)
         self.concurrency, self.queue = concurrency, queue
         self.active = 0
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -21,9 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from tornado.httpclient import AsyncHTTPClient
 from tornado.simple_httpclient import SimpleAsyncHTTPClient
 
-from beyondlab.kit import load, processes
+from beyondlab.kit import check, load, processes
 from beyondlab.kit.recordings import Lab
 from beyondlab.measuring.server import LISTENS
+from beyondlab.sim.queues import inputs
 
 LONGEST = 30.0
 """Seconds after which a request is given up, and the most that a run may be planned for."""
@@ -82,8 +82,7 @@ class Server:
     """
 
     def __init__(self, *, workers: int = 1) -> None:
-        if workers < 1:
-            raise ValueError(f"workers={workers!r}: must be at least 1")
+        check.whole("workers", workers, 1)
         self._process = processes.Process(
             [sys.executable, "-m", "beyondlab.measuring.server", str(workers)],
             name="the server",
@@ -164,23 +163,19 @@ async def _fetch(client: AsyncHTTPClient, url: str) -> dict[str, float]:
 
 
 def _plan(arrivals: ArrayLike, service: ArrayLike) -> tuple[Array, Array]:
-    plan, seconds = np.asarray(arrivals, float), np.asarray(service, float)
-    seconds = np.broadcast_to(seconds, plan.shape) if seconds.ndim == 0 else seconds
-    if plan.ndim != 1 or plan.size == 0:
-        raise ValueError(f"arrivals: shape {plan.shape}, must be a list of at least one moment")
-    if plan.shape != seconds.shape:
-        raise ValueError(f"service: {seconds.size} values for {plan.size} arrivals, must be one for each")
-    if not np.all(np.isfinite(plan)) or plan[0] < 0 or np.any(np.diff(plan) < 0) or plan[-1] > LONGEST:
-        raise ValueError(f"arrivals: must be finite, ascending, from 0 to {LONGEST:g} s")
-    if not np.all(np.isfinite(seconds)) or np.any(seconds < 0) or np.any(seconds > 60):
-        raise ValueError("service: must be finite, from 0 to 60 s")
+    plan, seconds = inputs(arrivals, service)
+    if not plan.size:
+        raise ValueError("arrivals=[]: must be at least one moment")
+    if plan[-1] > LONGEST:
+        raise ValueError(f"arrivals[-1]={plan[-1]}: must be at most {LONGEST:g} s")
+    if seconds.max() > 60:
+        raise ValueError(f"service: must be at most 60 s, the longest is {seconds.max():g} s")
     return plan, seconds
 
 
 def in_system(run: Run, step: float = 0.001) -> float:
     """Mean number of requests in the system, counted every ``step`` seconds while the run was observed."""
-    if not (step > 0 and math.isfinite(step)):
-        raise ValueError(f"step={step!r}: must be a positive number of seconds")
+    check.positive("step", step, "seconds")
     moments = run.sent.min() + np.arange(0.0, run.observed_seconds, step)
     arrived = np.searchsorted(np.sort(run.sent), moments, side="right")
     left = np.searchsorted(np.sort(run.done), moments, side="right")

@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from beyondlab.kit import check
 from beyondlab.mesh.description import spiffe_id
 from beyondlab.mesh.xds import Files
 
@@ -59,8 +60,7 @@ class Authority:
 
     def issue(self, service: str, *, hours: float = 1.0) -> Identity:
         """A certificate for a service's SPIFFE identity. Raises ValueError for a lifetime that is not positive."""
-        if not hours > 0:
-            raise ValueError(f"hours={hours!r}: must be a positive number of hours")
+        check.positive("hours", hours, "hours")
         key = ec.generate_private_key(ec.SECP256R1())
         uri = spiffe_id(service)
         made = (

@@ -6,10 +6,11 @@ Times are seconds, shares lie between 0 and 1.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from beyondlab.kit import check
 
 TRUST_DOMAIN = "cluster.local"
 NAMESPACE = "lab"
@@ -87,12 +88,11 @@ class Policy:
     def __post_init__(self) -> None:
         if self.split and (any(weight < 0 for weight in self.split.values()) or sum(self.split.values()) != 100):
             raise ValueError(f"split={dict(self.split)!r}: weights must be at least 0 and sum to 100")
-        if not (self.timeout > 0 and math.isfinite(self.timeout)):
-            raise ValueError(f"timeout={self.timeout!r}: must be a positive number of seconds")
-        if self.retries and self.retries.attempts < 1:
-            raise ValueError(f"retries.attempts={self.retries.attempts!r}: must be at least 1")
-        if self.retries and self.retries.budget is not None and not 0 <= self.retries.budget <= 1:
-            raise ValueError(f"retries.budget={self.retries.budget!r}: must be a share from 0 to 1, or None")
+        check.positive("timeout", self.timeout, "seconds")
+        if self.retries:
+            check.whole("retries.attempts", self.retries.attempts, 1)
+        if self.retries and self.retries.budget is not None:
+            check.share("retries.budget", self.retries.budget)
         if self.locality_failover and self.outliers is None:
             raise ValueError("locality_failover=True: needs outliers, for something has to find out who is unhealthy")
         if self.callers is not None and not self.mutual_tls:

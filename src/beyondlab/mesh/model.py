@@ -19,17 +19,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from beyondlab.kit import check
+
 MIN_DECAY = 0.001
 """Seconds: a shorter decay is taken for this one, as in Linkerd."""
 
 MIN_FILL_RATE = 1 / (365 * 24 * 3600)
 """Tokens a second: Envoy's slowest bucket gains one a year."""
-
-
-def _positive(name: str, value: float) -> float:
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name}={value!r}: must be a positive, finite number")
-    return float(value)
 
 
 class Ewma:
@@ -81,7 +77,8 @@ class PeakEwma:
         if not hosts:
             raise ValueError("hosts=[]: there must be one at least")
         self.hosts, self.penalty = list(hosts), penalty
-        self.latency = {host: Ewma(_positive("decay", decay), 0.0, _positive("default", default)) for host in hosts}
+        check.all_positive(decay=decay, default=default)
+        self.latency = {host: Ewma(decay, 0.0, default) for host in hosts}
         self.in_flight = dict.fromkeys(hosts, 0)
 
     def cost(self, host: Hashable, now: float) -> float:
@@ -114,7 +111,7 @@ class TokenBucket:
     """Envoy's: ``size`` tokens at first and at most, ``rate`` more a second, a fraction of one counted."""
 
     def __init__(self, size: int, rate: float, now: float = 0.0) -> None:
-        self.size, self.rate = _positive("size", size), max(abs(rate), MIN_FILL_RATE)
+        self.size, self.rate = check.positive("size", size), max(abs(rate), MIN_FILL_RATE)
         self.tokens, self.filled = float(size), now
 
     def consume(self, tokens: int, now: float, *, partial: bool = False) -> int:
@@ -181,8 +178,7 @@ class RetryBudget:
     overflow: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise ValueError(f"share={self.share!r}: must be from 0 to 1")
+        check.share("share", self.share)
 
     def most(self, active: int) -> int:
         """Retries allowed while ``active`` requests are in flight."""
@@ -339,10 +335,8 @@ def attempts(fail: float, retries: int) -> float:
 
     The sum 1 + p + … + pⁿ: amplification is mild while little fails, and n + 1 when everything does.
     """
-    if not 0 <= fail <= 1:
-        raise ValueError(f"fail={fail!r}: must be from 0 to 1")
-    if retries < 0:
-        raise ValueError(f"retries={retries!r}: must be at least 0")
+    check.share("fail", fail)
+    check.whole("retries", retries, 0)
     return float(sum(fail**k for k in range(retries + 1)))
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from beyondlab.kit import check
+
 _MASK = 2**64 - 1
 _P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
 _P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
@@ -78,8 +80,7 @@ class Ring:
     def __init__(self, hosts: Sequence[str], replicas: int = 170, *, hash: Callable[[bytes], int] = xxh64) -> None:
         if not hosts:
             raise ValueError("hosts=[]: there must be one at least")
-        if replicas < 1:
-            raise ValueError(f"replicas={replicas!r}: must be at least 1")
+        check.whole("replicas", replicas, 1)
         placed = sorted((hash(f"{host}_{number}".encode()), host) for host in hosts for number in range(replicas))
         self.places = [place for place, _ in placed]
         self.owners = [host for _, host in placed]

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from beyondlab.kit import check
 from beyondlab.mesh.model import PeakEwma, RetryBudget
 
 Array = NDArray[np.float64]
@@ -79,11 +80,8 @@ def storm(
 
     Raises ValueError for a rate, capacity, timeout or duration that is not positive, or an outage outside the duration.
     """
-    for name, value in (("rate", rate), ("capacity", capacity), ("timeout", timeout), ("duration", duration)):
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(f"{name}={value!r}: must be a positive, finite number")
-    if retries < 0:
-        raise ValueError(f"retries={retries!r}: must be at least 0")
+    check.all_positive(rate=rate, capacity=capacity, timeout=timeout, duration=duration)
+    check.whole("retries", retries, 0)
     begin, end = outage
     if not 0 <= begin <= end < duration:
         raise ValueError(f"outage={outage!r}: must lie within the {duration:g} s")
@@ -124,8 +122,7 @@ def sustained_load(load: float, *, retries: int = 0, budget: float | None = None
     ``load`` · (1 + n) with n retries; ``load`` / (1 − b) with a budget b of the attempts in flight, at most that. Above
     1 an outage does not end by itself.
     """
-    if not 0 <= load:
-        raise ValueError(f"load={load!r}: must be at least 0")
+    check.non_negative("load", load)
     limit = load * (1 + retries)
     return limit if budget is None else min(limit, load / (1 - budget))
 
@@ -150,8 +147,7 @@ def attraction(policy: Choice, hosts: int = 10, *, in_flight: int = 80, slow: fl
     after the other. "least request" takes the better of two by requests in flight. Raises ValueError for an unknown
     policy or fewer than two hosts. The penalty is 5 s, Linkerd's default for its Load Biaser.
     """
-    if hosts < 2:
-        raise ValueError(f"hosts={hosts!r}: must be at least 2")
+    check.whole("hosts", hosts, 2)
     penalty = 5.0 if policy == "peak EWMA with penalty" else None
     balancer = PeakEwma(range(hosts), penalty=penalty)
     pickers: dict[str, Callable[[float, tuple[float, float]], int]] = {
@@ -160,8 +156,7 @@ def attraction(policy: Choice, hosts: int = 10, *, in_flight: int = 80, slow: fl
         "peak EWMA": balancer.pick,
         "peak EWMA with penalty": balancer.pick,
     }
-    if policy not in pickers:
-        raise ValueError(f"policy={policy!r}: must be one of {', '.join(pickers)}")
+    check.one_of("policy", policy, pickers)
     pick, generator = pickers[policy], np.random.default_rng(seed)
     draws, times = generator.random((requests, 2)), generator.exponential(slow, requests)
     waiting: list[tuple[float, int, float]] = []

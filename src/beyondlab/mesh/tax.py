@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from beyondlab.kit import check
 from beyondlab.kit.tables import Table, quantity, table
 
 
@@ -23,8 +24,7 @@ class Proxy:
 
     def __post_init__(self) -> None:
         for name in ("cpu", "memory"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least 0")
+            check.non_negative(name, getattr(self, name))
 
 
 ISTIO = {"sidecar": Proxy(0.20, 60), "waypoint": Proxy(0.25, 60), "ztunnel": Proxy(0.06, 12)}
@@ -48,11 +48,10 @@ class Fleet:
     waypoints: int = 2
 
     def __post_init__(self) -> None:
-        for name, least in (("nodes", 1), ("pods", 1), ("requests", 0), ("waypoints", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least {least}")
-        if not 0 <= self.l7 <= 1:
-            raise ValueError(f"l7={self.l7!r}: must be a share from 0 to 1")
+        for name, least in (("nodes", 1), ("pods", 1), ("waypoints", 0)):
+            check.whole(name, getattr(self, name), least)
+        check.non_negative("requests", self.requests)
+        check.share("l7", self.l7)
         if self.l7 > 0 and self.waypoints == 0:
             raise ValueError("waypoints=0: HTTP features need one at least")
 
@@ -96,8 +95,7 @@ def compare(fleet: Fleet, hop: float) -> Table:
     ``hop``: ms that a sidecar adds, measured. A ztunnel and a waypoint are taken to add as much less or more as they use
     less or more CPU: an assumption. Raises ValueError if ``hop`` is negative.
     """
-    if not hop >= 0:
-        raise ValueError(f"hop={hop!r}: must be at least 0 ms")
+    check.non_negative("hop", hop, "ms")
 
     def hopped(name: str) -> Proxy:
         proxy = ISTIO[name]

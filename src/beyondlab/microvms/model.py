@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beyondlab.kit import check
 from beyondlab.kit.tables import Table, quantity, table
 from beyondlab.microvms.rate_limiter import RateLimiter, TokenType
 
@@ -23,25 +24,13 @@ STARTS_PER_CORE = 5.0
 MONTH_HOURS = 730.0
 
 
-def _positive(name: str, value: float, least: float = 0.0) -> float:
-    if not (isinstance(value, (int, float)) and math.isfinite(value) and value > least):
-        raise ValueError(f"{name}={value!r}: must be a finite number above {least:g}")
-    return float(value)
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if not (isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least):
-        raise ValueError(f"{name}={value!r}: must be a whole number, at least {least}")
-    return int(value)
-
-
 def distinct_pages(writes: ArrayLike, pages: int) -> NDArray[np.float64] | float:
     """Expected number of different pages that ``writes`` random writes touch, each page as likely as the others.
 
     A page stays untouched with probability (1 - 1/pages)**writes; the expectations add up. Raises ValueError for no
     page or a negative number of writes.
     """
-    pages = _whole("pages", pages, 1)
+    pages = check.whole("pages", pages, 1)
     count = np.asarray(writes, dtype=float)
     if not np.all(count >= 0):
         raise ValueError(f"writes={writes!r}: must be 0 or more")
@@ -68,7 +57,8 @@ def simulated_distinct(writes: int, weights: ArrayLike, *, repetitions: int = 20
     """Mean number of different pages in ``repetitions`` random sequences of writes."""
     shares = np.asarray(weights, dtype=float)
     rng = np.random.default_rng(seed)
-    drawn = rng.choice(shares.size, size=(_whole("repetitions", repetitions, 1), _whole("writes", writes, 0)), p=shares / shares.sum())
+    size = check.whole("repetitions", repetitions, 1), check.whole("writes", writes, 0)
+    drawn = rng.choice(shares.size, size=size, p=shares / shares.sum())
     return float(np.mean([np.unique(row).size for row in drawn]))
 
 
@@ -83,7 +73,7 @@ def start_waits(arrivals: ArrayLike, service: ArrayLike, servers: int) -> NDArra
     lengths = np.broadcast_to(np.asarray(service, dtype=float), moments.shape)
     if not np.all(lengths > 0):
         raise ValueError("service: must be positive seconds")
-    free = [0.0] * _whole("servers", servers, 1)
+    free = [0.0] * check.whole("servers", servers, 1)
     heapify(free)
     waits = np.empty(moments.size)
     for number, (now, length) in enumerate(zip(moments.tolist(), lengths.tolist(), strict=True)):
@@ -95,8 +85,8 @@ def start_waits(arrivals: ArrayLike, service: ArrayLike, servers: int) -> NDArra
 
 def burst_time(starts: int, cores: int, *, per_core: float = STARTS_PER_CORE) -> float:
     """Seconds until the last of ``starts``, wanted at the same moment, is up: whole rounds of one start a core."""
-    rounds = -(-_whole("starts", starts, 1) // _whole("cores", cores, 1))
-    return rounds / _positive("per_core", per_core)
+    rounds = -(-check.whole("starts", starts, 1) // check.whole("cores", cores, 1))
+    return rounds / check.positive("per_core", per_core)
 
 
 def transfer_time(total: float, size: float, refill_ms: float, burst: float = 0.0) -> float:
@@ -104,8 +94,8 @@ def transfer_time(total: float, size: float, refill_ms: float, burst: float = 0.
 
     The one-time burst and the full bucket pass at once, the rest at the rate of the refill, size / refill_ms.
     """
-    _positive("size", size)
-    _positive("refill_ms", refill_ms)
+    check.positive("size", size)
+    check.positive("refill_ms", refill_ms)
     return max(0.0, total - size - burst) * refill_ms / size / 1e3
 
 
@@ -114,7 +104,7 @@ def effective_rate(size: float, refill_ms: float, *, timer_ms: float = 100.0) ->
 
     A bucket that fills within that time stands full for the rest of it.
     """
-    return _positive("size", size) / max(_positive("refill_ms", refill_ms), timer_ms) * 1e3
+    return check.positive("size", size) / max(check.positive("refill_ms", refill_ms), timer_ms) * 1e3
 
 
 @dataclass(frozen=True)
@@ -220,13 +210,10 @@ class Load:
     native: bool = True
 
     def __post_init__(self) -> None:
-        if self.threat not in THREATS:
-            raise ValueError(f"threat={self.threat!r}: must be one of {', '.join(THREATS)}")
-        _whole("instances", self.instances, 1)
+        check.one_of("threat", self.threat, THREATS)
+        check.whole("instances", self.instances, 1)
         for name in ("starts_per_second", "calls", "memory_mib"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name}={value!r}: must be a finite number, zero or more")
+            check.non_negative(name, getattr(self, name))
         if not self.wait_ms > 0:
             raise ValueError(f"wait_ms={self.wait_ms!r}: must be positive")
 
@@ -280,4 +267,4 @@ def decide(load: Load, walls: Sequence[Wall], *, usd_per_gib_hour: float, usd_pe
 
 def density(memory_kib: float, total_bytes: float = 8 * 2**30) -> int:
     """Instances that fit into ``total_bytes`` of memory, by what each has to itself."""
-    return int(total_bytes // (_positive("memory_kib", memory_kib) * 1024))
+    return int(total_bytes // (check.positive("memory_kib", memory_kib) * 1024))

@@ -1,4 +1,4 @@
-"""The kernel of :mod:`.policies`: one event loop for all functions and all policies, for either engine (:mod:`._jit`).
+"""The kernel of :mod:`.policies`: one event loop for all functions and all policies, for either engine (:mod:`.engines`).
 
 A slot is an environment. Idle slots of a function form a doubly linked list, the most recently used one at its top.
 Stale entries of the heaps are known by the version of their slot or function and are left where they are.

@@ -1,4 +1,4 @@
-"""Kernels of :mod:`.queues` and :mod:`.balancing`, for either engine (:mod:`._jit`)."""
+"""Kernels of :mod:`.queues` and :mod:`.balancing`, for either engine (:mod:`.engines`)."""
 
 from __future__ import annotations
 

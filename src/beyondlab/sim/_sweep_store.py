@@ -140,13 +140,13 @@ class Store:
             found = json.loads(lines[0])
             number_of_format = found["beyondlab sweep"]
         except (ValueError, LookupError, TypeError):
-            raise ValueError(f"save = {str(self.path)!r}: must be a new file or one written by a sweep") from None
+            raise ValueError(f"save={str(self.path)!r}: must be a new file or one written by a sweep") from None
         if number_of_format != FORMAT:
-            raise ValueError(f"save = {str(self.path)!r}: has format {number_of_format!r}, must be {FORMAT}")
+            raise ValueError(f"save={str(self.path)!r}: has format {number_of_format!r}, must be {FORMAT}")
         for part in ("function", "grid", "seeds"):
             if found.get(part) != self._header[part]:
                 raise ValueError(
-                    f"save = {str(self.path)!r}: must belong to this sweep, but has another {part}: "
+                    f"save={str(self.path)!r}: must belong to this sweep, but has another {part}: "
                     f"{_short(found.get(part))}; here it is {_short(self._header[part])}"
                 )
 
@@ -166,7 +166,7 @@ class Store:
 
     def unreadable(self, line: int, why: str) -> ValueError:
         """The error for a line of the file."""
-        return ValueError(f"save = {str(self.path)!r}: line {line} {why}")
+        return ValueError(f"save={str(self.path)!r}: line {line} {why}")
 
     def add(self, point: dict[str, Plain], seed: int, value: Value, attempts: int) -> None:
         """Append a finished job, as one line in one write."""

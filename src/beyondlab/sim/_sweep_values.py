@@ -26,7 +26,7 @@ def number(name: str, value: Any) -> Number:
     """``value`` as an int, float or bool; ValueError for anything but a real number."""
     converted = _scalar(value)
     if not isinstance(converted, int | float):
-        raise ValueError(f"{name} = {value!r}: must be a real number")
+        raise ValueError(f"{name}={value!r}: must be a real number")
     return converted
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from beyondlab.kit import check
 from beyondlab.sim import _check
 from beyondlab.sim._check import Seed
 
@@ -62,7 +63,7 @@ def poisson_chunks(
 
     Arguments are checked at the call, not at the first chunk.
     """
-    rate = _check.positive("rate", rate)
+    rate = check.positive("rate", rate)
     rng = _check.generator(seed)
     return _chunks(rate, rng.standard_exponential, horizon, count, size)
 
@@ -84,9 +85,9 @@ def renewal_chunks(
     rate: float, cv: float, *, horizon: float | None = None, count: int | None = None, seed: Seed, size: int = CHUNK
 ) -> Iterator[NDArray[np.float64]]:
     """The arrivals of :func:`renewal`, at most ``size`` at a time."""
-    rate = _check.positive("rate", rate)
-    if not _LEAST_CV <= _check.finite("cv", cv) <= _MOST_CV:
-        raise ValueError(f"cv = {cv!r}: must be between {_LEAST_CV} and {_MOST_CV}")
+    rate = check.positive("rate", rate)
+    if not _LEAST_CV <= check.finite("cv", cv) <= _MOST_CV:
+        raise ValueError(f"cv={cv!r}: must be between {_LEAST_CV} and {_MOST_CV}")
     rng = _check.generator(seed)
     shape = 1 / float(cv) ** 2
     return _chunks(rate, lambda n: rng.standard_gamma(shape, n) / shape, horizon, count, size)
@@ -95,15 +96,15 @@ def renewal_chunks(
 def _chunks(
     rate: float, gaps: Gaps, horizon: float | None, count: int | None, size: int
 ) -> Iterator[NDArray[np.float64]]:
-    size = _check.whole("size", size, 1)
+    size = check.whole("size", size, 1)
     if (horizon is None) == (count is None):
-        raise ValueError(f"horizon = {horizon!r}, count = {count!r}: give exactly one of the two")
+        raise ValueError(f"horizon={horizon!r}, count={count!r}: give exactly one of the two")
     if count is not None:
-        return _counted(rate, gaps, _check.whole("count", count, 0), size)
-    until = _check.positive("horizon", horizon)
+        return _counted(rate, gaps, check.whole("count", count, 0), size)
+    until = check.positive("horizon", horizon)
     if rate * until > MOST_EXPECTED:
         raise ValueError(
-            f"horizon = {horizon!r}: at rate = {rate!r} it expects more than the allowed {MOST_EXPECTED:g} arrivals"
+            f"horizon={horizon!r}: at rate={rate!r} it expects more than the allowed {MOST_EXPECTED:g} arrivals"
         )
     return _within(rate, gaps, until, size)
 
@@ -114,7 +115,7 @@ def _counted(rate: float, gaps: Gaps, count: int, size: int) -> Iterator[NDArray
         times = _cumulated(now, gaps(min(size, count - start)), rate)
         now = float(times[-1])
         if not math.isfinite(now):
-            raise ValueError(f"rate = {rate!r}: must be large enough for finite arrival times")
+            raise ValueError(f"rate={rate!r}: must be large enough for finite arrival times")
         yield times
 
 

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from beyondlab.kit import check
 from beyondlab.sim import _check, service
 from beyondlab.sim._check import Seed
 
@@ -83,7 +84,7 @@ def function_rates(count: int, seed: Seed, *, stratified: bool = False) -> NDArr
     ValueError
         If ``count`` is negative or no integer, or the seed is none.
     """
-    count = _check.whole("count", count, 0)
+    count = check.whole("count", count, 0)
     rng = _check.generator(seed)
     quantiles = rng.permutation((np.arange(count) + 0.5) / max(count, 1)) if stratified else rng.random(count)
     return np.exp(np.interp(quantiles, QUANTILES, np.log(RATES)))

@@ -19,9 +19,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from beyondlab.sim import _check, _jit, _queue_kernels
+from beyondlab.kit import check
+from beyondlab.sim import _check, _queue_kernels, engines
 from beyondlab.sim._check import Seed
-from beyondlab.sim.keep_alive import Engine
+from beyondlab.sim.engines import Engine
 from beyondlab.sim.queues import inputs
 
 Policy = Literal["random", "round robin", "two choices", "least connections"]
@@ -101,17 +102,17 @@ def balance(
         If the input is not as said.
     """
     times, seconds = inputs(arrivals, service)
-    servers = _check.whole("servers", servers, 1)
+    servers = check.whole("servers", servers, 1)
     if servers > MOST_SERVERS:
-        raise ValueError(f"servers = {servers!r}: must be at most {MOST_SERVERS:,}")
+        raise ValueError(f"servers={servers!r}: must be at most {MOST_SERVERS:,}")
     if not isinstance(policy, str) or policy not in POLICIES:
-        raise ValueError(f"policy = {policy!r}: must be one of {', '.join(map(repr, POLICIES))}")
+        raise ValueError(f"policy={policy!r}: must be one of {', '.join(map(repr, POLICIES))}")
     speed = np.ones(servers) if speeds is None else np.ascontiguousarray(_check.vector("speeds", speeds))
     if speed.size != servers:
         raise ValueError(f"speeds: must have one entry for each of the {servers} servers, got {speed.size}")
     for place, value in enumerate(speed.tolist()):
-        _check.positive(f"speeds[{place}]", value)
+        check.positive(f"speeds[{place}]", value)
     draw = _check.generator(seed).random((times.size, 2))
     server, start = np.empty(times.size, np.int64), np.empty(times.size)
-    _jit.chosen(_queue_kernels.balanced, engine)(times, seconds, speed, POLICIES[policy], draw, server, start)
+    engines.chosen(_queue_kernels.balanced, engine)(times, seconds, speed, POLICIES[policy], draw, server, start)
     return BalanceResult(times, start, seconds / speed[server], server, servers)

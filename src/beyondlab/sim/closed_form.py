@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from beyondlab.sim import _check
+from beyondlab.kit import check
 
 _SPREADS = 9.0
 _CERTAIN = 200.0
@@ -63,10 +63,10 @@ def keep_alive_exact(rate: float, mean_service: float, keep_alive: float, *, pro
         If an argument is not finite and positive, ``provisioned`` is negative or no whole number, or more than 2,000
         requests are in flight on average.
     """
-    rate = _check.positive("rate", rate)
-    mean_service = _check.positive("mean_service", mean_service)
-    keep_alive = _check.positive("keep_alive", keep_alive)
-    provisioned = _check.whole("provisioned", provisioned, 0)
+    rate = check.positive("rate", rate)
+    mean_service = check.positive("mean_service", mean_service)
+    keep_alive = check.positive("keep_alive", keep_alive)
+    provisioned = check.whole("provisioned", provisioned, 0)
     load = rate * mean_service
     if load > _MOST_LOAD:
         raise ValueError(f"rate * mean_service = {load!r}: must be at most {_MOST_LOAD:,.0f} requests in flight")
@@ -132,7 +132,7 @@ def idle_expiry_share(rate: float, keep_alive: float) -> float:
     much below 1). For others it is far too low: their cold starts come from overlapping requests, see
     :func:`keep_alive_exact`. Raises ValueError if an argument is not finite and positive.
     """
-    return math.exp(-_check.positive("rate", rate) * _check.positive("keep_alive", keep_alive))
+    return math.exp(-check.positive("rate", rate) * check.positive("keep_alive", keep_alive))
 
 
 def erlang_b(servers: int, load: float) -> float:
@@ -142,8 +142,8 @@ def erlang_b(servers: int, load: float) -> float:
     1/B(c) = 1 + c / (load * B(c - 1)), written so that it cannot overflow. Raises ValueError if ``servers`` is
     negative or ``load`` is not finite and positive.
     """
-    servers = _check.whole("servers", servers, 0)
-    load = _check.positive("load", load)
+    servers = check.whole("servers", servers, 0)
+    load = check.positive("load", load)
     blocked = 1.0
     for count in range(1, servers + 1):
         blocked = load * blocked / (count + load * blocked)
@@ -156,10 +156,10 @@ def erlang_c(servers: int, load: float) -> float:
     The mean wait is erlang_c * mean service / (servers - load). Raises ValueError unless
     0 < ``load`` < ``servers``, as the queue has no steady state otherwise.
     """
-    servers = _check.whole("servers", servers, 1)
-    load = _check.positive("load", load)
+    servers = check.whole("servers", servers, 1)
+    load = check.positive("load", load)
     if load >= servers:
-        raise ValueError(f"load = {load!r}: must be less than servers = {servers}")
+        raise ValueError(f"load={load!r}: must be less than servers={servers}")
     blocked = erlang_b(servers, load)
     return blocked / (1 - load / servers * (1 - blocked))
 
@@ -180,7 +180,7 @@ def wait_exceeds(servers: int, rate: float, mean_service: float, seconds: float)
     ``seconds`` is negative.
     """
     servers, load, mean_service = _loaded(servers, rate, mean_service)
-    seconds = _check.non_negative("seconds", seconds)
+    seconds = check.non_negative("seconds", seconds)
     return erlang_c(servers, load) * math.exp(-(servers - load) * seconds / mean_service)
 
 
@@ -201,7 +201,7 @@ def pollaczek_khinchine(rate: float, mean_service: float, cv: float) -> float:
     ValueError if the load, ``rate * mean_service``, is not less than 1, or ``cv`` is negative.
     """
     _, load, mean_service = _loaded(1, rate, mean_service)
-    return load * mean_service * (1 + _check.non_negative("cv", cv) ** 2) / (2 * (1 - load))
+    return load * mean_service * (1 + check.non_negative("cv", cv) ** 2) / (2 * (1 - load))
 
 
 def allen_cunneen(servers: int, rate: float, mean_service: float, arrival_cv: float, service_cv: float) -> float:
@@ -211,8 +211,8 @@ def allen_cunneen(servers: int, rate: float, mean_service: float, arrival_cv: fl
     one server it is J. F. C. Kingman's of 1961). Exact for M/G/1 and M/M/c. Raises ValueError as :func:`erlang_c`, or
     if a coefficient of variation is negative.
     """
-    arrival_cv = _check.non_negative("arrival_cv", arrival_cv)
-    service_cv = _check.non_negative("service_cv", service_cv)
+    arrival_cv = check.non_negative("arrival_cv", arrival_cv)
+    service_cv = check.non_negative("service_cv", service_cv)
     return erlang_c_wait(servers, rate, mean_service) * (arrival_cv**2 + service_cv**2) / 2
 
 
@@ -222,7 +222,7 @@ def littles_law(rate: float, response: float) -> float:
     J. D. C. Little, "A Proof for the Queuing Formula: L = lambda W", Operations Research 9(3), 1961. Raises ValueError
     if an argument is negative.
     """
-    return _check.non_negative("rate", rate) * _check.non_negative("response", response)
+    return check.non_negative("rate", rate) * check.non_negative("response", response)
 
 
 def fan_out_slow(slow: float, calls: int) -> float:
@@ -231,10 +231,8 @@ def fan_out_slow(slow: float, calls: int) -> float:
     J. Dean and L. A. Barroso, "The Tail at Scale", Communications of the ACM 56(2), 2013. Raises ValueError if ``slow``
     is no probability or ``calls`` is less than 1.
     """
-    slow = _check.finite("slow", slow)
-    if not 0 <= slow <= 1:
-        raise ValueError(f"slow = {slow!r}: must be a probability, from 0 to 1")
-    calls = _check.whole("calls", calls, 1)
+    slow = check.share("slow", slow)
+    calls = check.whole("calls", calls, 1)
     return 1.0 if slow == 1 else -math.expm1(calls * math.log1p(-slow))
 
 
@@ -244,7 +242,7 @@ def leaf_percentile(percentile: float, calls: int) -> float:
     It is 100 * (percentile / 100)**(1 / calls). Raises ValueError if ``percentile`` is not between 0 and 100 or
     ``calls`` is less than 1.
     """
-    return 100 * _share(percentile) ** (1 / _check.whole("calls", calls, 1))
+    return 100 * _share(percentile) ** (1 / check.whole("calls", calls, 1))
 
 
 def largest_of(count: int) -> float:
@@ -252,19 +250,19 @@ def largest_of(count: int) -> float:
 
     Raises ValueError if ``count`` is less than 1.
     """
-    return math.fsum(1 / place for place in range(1, _check.whole("count", count, 1) + 1))
+    return math.fsum(1 / place for place in range(1, check.whole("count", count, 1) + 1))
 
 
 def _loaded(servers: int, rate: float, mean_service: float) -> tuple[int, float, float]:
-    servers = _check.whole("servers", servers, 1)
-    rate, mean_service = _check.positive("rate", rate), _check.positive("mean_service", mean_service)
+    servers = check.whole("servers", servers, 1)
+    rate, mean_service = check.positive("rate", rate), check.positive("mean_service", mean_service)
     if rate * mean_service >= servers:
-        raise ValueError(f"rate * mean_service = {rate * mean_service!r}: must be less than servers = {servers}")
+        raise ValueError(f"rate * mean_service = {rate * mean_service!r}: must be less than servers={servers}")
     return servers, rate * mean_service, mean_service
 
 
 def _share(percentile: float) -> float:
-    number = _check.finite("percentile", percentile)
+    number = check.finite("percentile", percentile)
     if not 0 < number < 100:
-        raise ValueError(f"percentile = {percentile!r}: must be between 0 and 100, neither included")
+        raise ValueError(f"percentile={percentile!r}: must be between 0 and 100, neither included")
     return number / 100

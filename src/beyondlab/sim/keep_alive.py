@@ -14,18 +14,17 @@ All times are seconds.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beyondlab.kit import check
 from beyondlab.sim import _check
 from beyondlab.sim._totals import Totals
-
-Engine = Literal["auto", "numba", "python"]
+from beyondlab.sim.engines import Engine, is_compiled
 
 WARM, COLD, THROTTLED = 0, 1, 2
 """Values in the outcome array."""
@@ -101,15 +100,13 @@ class _Engine(Protocol):
 
 
 def _engine(name: Engine, keep_alive: float, limit: int) -> _Engine:
-    if name not in ("auto", "numba", "python"):
-        raise ValueError(f"engine = {name!r}: must be 'auto', 'numba' or 'python'")
-    if name == "python" or (name == "auto" and importlib.util.find_spec("numba") is None):
-        from beyondlab.sim._engine_python import PythonEngine
+    if is_compiled(name):
+        from beyondlab.sim._engine_numba import NumbaEngine
 
-        return PythonEngine(keep_alive, limit)
-    from beyondlab.sim._engine_numba import NumbaEngine
+        return NumbaEngine(keep_alive, limit)
+    from beyondlab.sim._engine_python import PythonEngine
 
-    return NumbaEngine(keep_alive, limit)
+    return PythonEngine(keep_alive, limit)
 
 
 class KeepAlive:
@@ -147,9 +144,9 @@ class KeepAlive:
         outcomes: bool = False,
         engine: Engine = "auto",
     ) -> None:
-        keep_alive = _check.positive("keep_alive", keep_alive)
-        most = NO_LIMIT if limit is None else min(_check.whole("limit", limit, 1), NO_LIMIT)
-        self._warm_up = _check.non_negative("warm_up", warm_up)
+        keep_alive = check.positive("keep_alive", keep_alive)
+        most = NO_LIMIT if limit is None else min(check.whole("limit", limit, 1), NO_LIMIT)
+        self._warm_up = check.non_negative("warm_up", warm_up)
         self._engine = _engine(engine, keep_alive, most)
         self._outcomes: list[NDArray[np.uint8]] | None = [] if outcomes else None
         self._fed = 0
@@ -200,12 +197,12 @@ class KeepAlive:
         the last arrival. Raises ValueError if it is before them, RuntimeError if the run has ended already.
         """
         self._refuse_finished()
-        end = self._last if horizon is None else _check.non_negative("horizon", horizon)
+        end = self._last if horizon is None else check.non_negative("horizon", horizon)
         if end < self._last:
-            raise ValueError(f"horizon = {horizon!r}: must not be before the last arrival, {self._last!r}")
+            raise ValueError(f"horizon={horizon!r}: must not be before the last arrival, {self._last!r}")
         if end < self._warm_up:
             default = " (the last arrival)" if horizon is None else ""
-            raise ValueError(f"horizon = {end!r}{default}: must not be before warm_up = {self._warm_up!r}")
+            raise ValueError(f"horizon={end!r}{default}: must not be before warm_up={self._warm_up!r}")
         self._start_counting()
         totals = self._engine.finish(end)
         self._finished = True
@@ -258,9 +255,9 @@ class KeepAlive:
                 late = int(np.flatnonzero(np.concatenate(([part[0] < last], part[1:] < part[:-1])))[0])
                 before = part[late - 1] if late else last
                 raise ValueError(
-                    f"arrivals[{start + late}] = {part[late]}: must be sorted, not before the one before it, {before}"
+                    f"arrivals[{start + late}]={part[late]}: must be sorted, not before the one before it, {before}"
                     if self._fed + start + late
-                    else f"arrivals[0] = {part[0]}: must be at least 0"
+                    else f"arrivals[0]={part[0]}: must be at least 0"
                 )
             last = part[-1]
 
@@ -272,7 +269,7 @@ class _Column:
         self.name = name
         self.array: NDArray[np.float64] | None = None
         if np.ndim(values) == 0:
-            self.same = np.full(min(length, _CHUNK), _check.non_negative(name, values))
+            self.same = np.full(min(length, _CHUNK), check.non_negative(name, values))
             return
         self.array = _check.vector(name, values)
         if self.array.size != length:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from beyondlab.sim import _check, _jit, _policy_kernel
-from beyondlab.sim.keep_alive import Engine
+from beyondlab.kit import check
+from beyondlab.sim import _check, _policy_kernel, engines
+from beyondlab.sim.engines import Engine
 from beyondlab.sim.queues import inputs
 
 MINUTE = 60.0
@@ -32,7 +33,7 @@ class FixedKeepAlive:
     seconds: float = 600.0
 
     def __post_init__(self) -> None:
-        _check.positive("seconds", self.seconds)
+        check.positive("seconds", self.seconds)
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,17 @@ class HybridHistogram:
     standard: float = 240 * MINUTE
 
     def __post_init__(self) -> None:
-        if _check.whole("range_minutes", self.range_minutes, 1) > _MOST_MINUTES:
-            raise ValueError(f"range_minutes = {self.range_minutes!r}: must be at most {_MOST_MINUTES}, a week")
+        if check.whole("range_minutes", self.range_minutes, 1) > _MOST_MINUTES:
+            raise ValueError(f"range_minutes={self.range_minutes!r}: must be at most {_MOST_MINUTES}, a week")
         for name in ("head", "tail"):
-            if not 0 < _check.finite(name, getattr(self, name)) <= 100:
-                raise ValueError(f"{name} = {getattr(self, name)!r}: must be a percentile over 0, at most 100")
+            if not 0 < check.finite(name, getattr(self, name)) <= 100:
+                raise ValueError(f"{name}={getattr(self, name)!r}: must be a percentile over 0, at most 100")
         if self.head > self.tail:
-            raise ValueError(f"head = {self.head!r}: must not be over tail = {self.tail!r}")
-        if not 0 <= _check.finite("margin", self.margin) < 1:
-            raise ValueError(f"margin = {self.margin!r}: must be at least 0 and less than 1")
-        _check.non_negative("least_cv", self.least_cv)
-        _check.positive("standard", self.standard)
+            raise ValueError(f"head={self.head!r}: must not be over tail={self.tail!r}")
+        if not 0 <= check.finite("margin", self.margin) < 1:
+            raise ValueError(f"margin={self.margin!r}: must be at least 0 and less than 1")
+        check.non_negative("least_cv", self.least_cv)
+        check.positive("standard", self.standard)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class GreedyDual:
     memory_mb: float
 
     def __post_init__(self) -> None:
-        _check.positive("memory_mb", self.memory_mb)
+        check.positive("memory_mb", self.memory_mb)
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class LeastRecentlyUsed:
     memory_mb: float
 
     def __post_init__(self) -> None:
-        _check.positive("memory_mb", self.memory_mb)
+        check.positive("memory_mb", self.memory_mb)
 
 
 Policy = FixedKeepAlive | HybridHistogram | GreedyDual | LeastRecentlyUsed
@@ -175,20 +176,20 @@ def simulate_policy(
     if not (memory.size and np.all((memory > 0) & (memory < math.inf))):
         raise ValueError("memory_mb: must have at least one entry, all finite and greater than 0")
     numbers = _numbers(function, times.size, memory.size)
-    extra = np.full(memory.size, _check.non_negative("start_up", start_up)) if np.ndim(start_up) == 0 else (
+    extra = np.full(memory.size, check.non_negative("start_up", start_up)) if np.ndim(start_up) == 0 else (
         np.ascontiguousarray(_check.vector("start_up", start_up))
     )  # fmt: skip
     if extra.size != memory.size:
         raise ValueError(f"start_up: must have one entry for each of the {memory.size} functions, got {extra.size}")
     _check.seconds("start_up", extra)
     last = float(times[-1]) if times.size else 0.0
-    end = last if horizon is None else _check.non_negative("horizon", horizon)
+    end = last if horizon is None else check.non_negative("horizon", horizon)
     if end < last:
-        raise ValueError(f"horizon = {horizon!r}: must not be before the last arrival, {last!r}")
+        raise ValueError(f"horizon={horizon!r}: must not be before the last arrival, {last!r}")
     kind, limit, keep_alive, histogram = _parameters(policy)
     outcome = np.empty(times.size, np.uint8)
     counts, sums = np.zeros((5, memory.size), np.int64), np.zeros((2, memory.size))
-    kernel = _jit.chosen(_policy_kernel.serve, engine)
+    kernel = engines.chosen(_policy_kernel.serve, engine)
     peak = kernel(
         times, numbers, seconds, extra, memory, kind, limit, keep_alive, histogram.range_minutes, MINUTE,
         float(histogram.head), float(histogram.tail), float(histogram.margin), float(histogram.least_cv),
@@ -208,7 +209,7 @@ def _parameters(policy: Policy) -> tuple[int, float, float, HybridHistogram]:
         return _policy_kernel.GREEDY_DUAL, float(policy.memory_mb), 0.0, unused
     if isinstance(policy, LeastRecentlyUsed):
         return _policy_kernel.LEAST_RECENT, float(policy.memory_mb), 0.0, unused
-    raise ValueError(f"policy = {policy!r}: must be FixedKeepAlive, HybridHistogram, GreedyDual or LeastRecentlyUsed")
+    raise ValueError(f"policy={policy!r}: must be FixedKeepAlive, HybridHistogram, GreedyDual or LeastRecentlyUsed")
 
 
 def _numbers(function: ArrayLike, requests: int, functions: int) -> NDArray[np.int64]:
@@ -220,5 +221,5 @@ def _numbers(function: ArrayLike, requests: int, functions: int) -> NDArray[np.i
         raise ValueError(f"function: must have one integer for each of the {requests} arrivals, got shape {numbers.shape}")
     wrong = np.flatnonzero((numbers < 0) | (numbers >= functions))
     if wrong.size:
-        raise ValueError(f"function[{wrong[0]}] = {numbers[wrong[0]]}: must be from 0 to {functions - 1}")
+        raise ValueError(f"function[{wrong[0]}]={numbers[wrong[0]]}: must be from 0 to {functions - 1}")
     return np.ascontiguousarray(numbers, np.int64)

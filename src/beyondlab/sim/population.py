@@ -11,11 +11,12 @@ import numpy as np
 from numpy.random import Generator, SeedSequence
 from numpy.typing import ArrayLike, NDArray
 
+from beyondlab.kit import check
 from beyondlab.sim import _check
 from beyondlab.sim._check import Seed
-from beyondlab.sim._jit import is_compiled
 from beyondlab.sim.arrivals import MOST_EXPECTED, poisson_chunks
-from beyondlab.sim.keep_alive import NO_LIMIT, Engine, KeepAlive
+from beyondlab.sim.engines import Engine, is_compiled
+from beyondlab.sim.keep_alive import NO_LIMIT, KeepAlive
 
 DAY = 86_400.0
 """Seconds of a day."""
@@ -104,19 +105,19 @@ def simulate_day(
     rate = _per_function("rates", rates, None)
     means = _per_function("mean_service", mean_service, rate.size)
     extra = _per_function("start_up", start_up, rate.size, least_is_zero=True)
-    keep_alive = _check.positive("keep_alive", keep_alive)
-    horizon = _check.positive("horizon", horizon)
+    keep_alive = check.positive("keep_alive", keep_alive)
+    horizon = check.positive("horizon", horizon)
     root = _check.generator(seed)
-    workers = _cores() if workers is None else _check.whole("workers", workers, 1)
-    limit = None if limit is None else _check.whole("limit", limit, 1)
+    workers = _cores() if workers is None else check.whole("workers", workers, 1)
+    limit = None if limit is None else check.whole("limit", limit, 1)
     if warm_up is None:
         before = keep_alive + _RAMP * (means + extra)
     else:
-        before = np.full(rate.size, _check.non_negative("warm_up", warm_up))
+        before = np.full(rate.size, check.non_negative("warm_up", warm_up))
     too_many = np.flatnonzero(rate * (before + horizon) > MOST_EXPECTED)
     if too_many.size:
         raise ValueError(
-            f"rates[{too_many[0]}] = {rate[too_many[0]]}: expects more than the allowed {MOST_EXPECTED:g} arrivals"
+            f"rates[{too_many[0]}]={rate[too_many[0]]}: expects more than the allowed {MOST_EXPECTED:g} arrivals"
         )
     run = _runner(engine, keep_alive, limit)
     counted, seconds = np.empty((3, rate.size), np.int64), np.empty((2, rate.size))
@@ -193,8 +194,8 @@ def _per_function(
     name: str, values: ArrayLike, length: int | None, *, least_is_zero: bool = False
 ) -> NDArray[np.float64]:
     if np.ndim(values) == 0 and length is not None:
-        check = _check.non_negative if least_is_zero else _check.positive
-        return np.full(length, check(name, values))
+        checked = check.non_negative if least_is_zero else check.positive
+        return np.full(length, checked(name, values))
     array = _check.vector(name, values)
     if length is not None and array.size != length:
         raise ValueError(
@@ -204,5 +205,5 @@ def _per_function(
     if wrong.any():
         index = int(np.flatnonzero(wrong)[0])
         allowed = "finite, at least 0" if least_is_zero else "finite and greater than 0"
-        raise ValueError(f"{name}[{index}] = {array[index]}: must be {allowed}")
+        raise ValueError(f"{name}[{index}]={array[index]}: must be {allowed}")
     return array.astype(np.float64)

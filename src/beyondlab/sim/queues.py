@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from beyondlab.sim import _check, _jit, _queue_kernels
+from beyondlab.kit import check
+from beyondlab.sim import _check, _queue_kernels, engines
 from beyondlab.sim._check import Seed
-from beyondlab.sim.keep_alive import Engine
+from beyondlab.sim.engines import Engine
 
 Array = NDArray[np.float64]
 _MOST_PAUSES = 100_000_000
@@ -106,10 +107,10 @@ def queue(arrivals: ArrayLike, service: ArrayLike, servers: int = 1, *, engine: 
     array([0., 1., 2.])
     """
     times, seconds = inputs(arrivals, service)
-    servers = _check.whole("servers", servers, 1)
+    servers = check.whole("servers", servers, 1)
     start = np.empty(times.size)
     used = min(servers, max(1, times.size))  # no request ever needs the others
-    _jit.chosen(_queue_kernels.first_come, engine)(times, seconds, np.zeros(used), start)
+    engines.chosen(_queue_kernels.first_come, engine)(times, seconds, np.zeros(used), start)
     return QueueResult(times, start, seconds, servers)
 
 
@@ -155,8 +156,8 @@ class Backoff:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        _check.non_negative("base", self.base)
-        _check.non_negative("cap", self.cap)
+        check.non_negative("base", self.base)
+        check.non_negative("cap", self.cap)
 
     def pauses(self, requests: int, retries: int, seed: Seed) -> Array:
         """Seconds before each retry, shape (requests, retries)."""
@@ -203,16 +204,16 @@ def queue_with_retries(
         If the input is not as said.
     """
     times, seconds = inputs(arrivals, service)
-    servers = _check.whole("servers", servers, 1)
-    timeout = _check.positive("timeout", timeout)
-    retries = _check.whole("retries", retries, 0)
+    servers = check.whole("servers", servers, 1)
+    timeout = check.positive("timeout", timeout)
+    retries = check.whole("retries", retries, 0)
     if times.size * retries > _MOST_PAUSES:
-        raise ValueError(f"retries = {retries!r}: must be at most {_MOST_PAUSES // times.size} for {times.size} requests")
+        raise ValueError(f"retries={retries!r}: must be at most {_MOST_PAUSES // times.size} for {times.size} requests")
     if not isinstance(backoff, Backoff | None):
-        raise ValueError(f"backoff = {backoff!r}: must be a Backoff or None")
+        raise ValueError(f"backoff={backoff!r}: must be a Backoff or None")
     pause = (backoff or Backoff()).pauses(times.size, retries, seed)
     attempts, finished = np.zeros(times.size, np.int64), np.full(times.size, np.nan)
-    work = _jit.chosen(_queue_kernels.with_retries, engine)(
+    work = engines.chosen(_queue_kernels.with_retries, engine)(
         times, seconds, np.zeros(min(servers, max(1, times.size * (retries + 1)))), timeout, np.ascontiguousarray(pause), bool(cancel), attempts, finished
     )
     answered = ~np.isnan(finished)
@@ -226,9 +227,9 @@ def inputs(arrivals: ArrayLike, service: ArrayLike) -> tuple[Array, Array]:
     late = np.flatnonzero(np.diff(times) < 0)
     if late.size:
         place = int(late[0]) + 1
-        raise ValueError(f"arrivals[{place}] = {times[place]}: must be sorted, not before {times[place - 1]}")
+        raise ValueError(f"arrivals[{place}]={times[place]}: must be sorted, not before {times[place - 1]}")
     if np.ndim(service) == 0:
-        return times, np.full(times.size, _check.non_negative("service", service))
+        return times, np.full(times.size, check.non_negative("service", service))
     seconds = np.ascontiguousarray(_check.vector("service", service))
     if seconds.size != times.size:
         raise ValueError(f"service: must have one entry for each of the {times.size} arrivals, got {seconds.size}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from beyondlab.kit import check
 from beyondlab.sim import _check
 
 Array = NDArray[np.float64]
@@ -167,13 +168,13 @@ def correct_omission(latencies: ArrayLike, expected_interval: float) -> Array:
     """
     values = _check.vector("latencies", latencies)
     _check.seconds("latencies", values)
-    interval = _check.positive("expected_interval", expected_interval)
+    interval = check.positive("expected_interval", expected_interval)
     with np.errstate(over="ignore"):
         quotients = np.floor(values / interval)
         most = float(quotients.sum())
     if most > _MOST_PUT_BACK:
         raise ValueError(
-            f"expected_interval = {expected_interval!r}: must be larger, {most:g} latencies would be put back, at most "
+            f"expected_interval={expected_interval!r}: must be larger, {most:g} latencies would be put back, at most "
             f"{_MOST_PUT_BACK:g} are"
         )
     steps = quotients.astype(np.int64)
@@ -189,20 +190,20 @@ def _samples(name: str, samples: ArrayLike, least: int) -> Array:
         raise ValueError(f"{name}: must be at least {least} numbers, got {values.size}")
     wrong = np.flatnonzero(~(np.abs(values) <= _LARGEST))
     if wrong.size:
-        raise ValueError(f"{name}[{wrong[0]}] = {values[wrong[0]]}: must be finite, and at most {_LARGEST:g} in size")
+        raise ValueError(f"{name}[{wrong[0]}]={values[wrong[0]]}: must be finite, and at most {_LARGEST:g} in size")
     return values
 
 
 def _between(name: str, value: float, high: float) -> float:
-    number = _check.finite(name, value)
+    number = check.finite(name, value)
     if not 0 < number < high:
-        raise ValueError(f"{name} = {value!r}: must be between 0 and {high:g}, neither included")
+        raise ValueError(f"{name}={value!r}: must be between 0 and {high:g}, neither included")
     return number
 
 
 def _batches(samples: ArrayLike, batches: int) -> Array:
     """Shape (batches, samples in a batch)."""
-    batches = _check.whole("batches", batches, 2)
+    batches = check.whole("batches", batches, 2)
     values = _samples("samples", samples, batches)
     size = values.size // batches
     return values[values.size - size * batches :].reshape(batches, size)

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from beyondlab.sim import _check
+from beyondlab.kit import check
 from beyondlab.sim._progress import Progress
 from beyondlab.sim._sweep_store import Store, canonical, identity
 from beyondlab.sim._sweep_values import Plain, Value, number, plain
@@ -156,15 +156,15 @@ def sweep(
     points = _points(grid)
     _check_signature(function, points)
     jobs, seeding = _jobs(points, seeds)
-    retries = _check.whole("retries", retries, 0)
+    retries = check.whole("retries", retries, 0)
     if on_error not in ("raise", "keep"):
-        raise ValueError(f"on_error = {on_error!r}: must be 'raise' or 'keep'")
+        raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'keep'")
     if executor is not None and not isinstance(executor, Executor):
-        raise ValueError(f"executor = {executor!r}: must be a concurrent.futures.Executor or None")
+        raise ValueError(f"executor={executor!r}: must be a concurrent.futures.Executor or None")
     if executor is not None and workers is not None:
-        raise ValueError(f"workers = {workers!r}: must be None where an executor is given")
+        raise ValueError(f"workers={workers!r}: must be None where an executor is given")
     if workers is not None:
-        workers = _check.whole("workers", workers, 1)
+        workers = check.whole("workers", workers, 1)
 
     run = _Run(function, jobs, retries)
     with ExitStack() as stack:
@@ -196,16 +196,16 @@ def _points(grid: Grid) -> list[dict[str, Plain]]:
             for place, one in enumerate(grid)
         ]
     else:
-        raise ValueError(f"grid = {grid!r}: must map names to values, or be a list of points that do")
+        raise ValueError(f"grid={grid!r}: must map names to values, or be a list of points that do")
     if not points:
-        raise ValueError(f"grid = {grid!r}: must have at least one point")
+        raise ValueError(f"grid={grid!r}: must have at least one point")
     for name in points[0]:
         if not isinstance(name, str) or name in RESERVED:
             raise ValueError(f"grid: the parameter {name!r} must be a text, and none of {', '.join(RESERVED)}")
     first: dict[str, int] = {}
     for place, point in enumerate(points):
         if point.keys() != points[0].keys():
-            raise ValueError(f"grid[{place}] = {point!r}: must have the parameters of grid[0], {', '.join(points[0])}")
+            raise ValueError(f"grid[{place}]={point!r}: must have the parameters of grid[0], {', '.join(points[0])}")
         twin = first.setdefault(canonical(point), place)
         if twin != place:
             raise ValueError(f"grid: {point!r} must not occur twice")
@@ -220,14 +220,14 @@ def _product(grid: Mapping[str, Iterable[Any]]) -> list[dict[str, Plain]]:
         except TypeError:
             column = None
         if not column:
-            raise ValueError(f"grid[{name!r}] = {values!r}: must be a list of at least one value")
+            raise ValueError(f"grid[{name!r}]={values!r}: must be a list of at least one value")
         columns.append([plain("grid", name, value) for value in column])
     return [dict(zip(grid, values, strict=True)) for values in itertools.product(*columns)]
 
 
 def _check_signature(function: Function, points: list[dict[str, Plain]]) -> None:
     if not callable(function):
-        raise ValueError(f"function = {function!r}: must be callable")
+        raise ValueError(f"function={function!r}: must be callable")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -235,17 +235,17 @@ def _check_signature(function: Function, points: list[dict[str, Plain]]) -> None
     try:
         signature.bind(seed=0, **points[0])
     except TypeError as error:
-        raise ValueError(f"function = {function!r}: must take seed and every parameter of the grid; {error}") from None
+        raise ValueError(f"function={function!r}: must take seed and every parameter of the grid; {error}") from None
 
 
 def _jobs(points: list[dict[str, Plain]], seeds: int | Iterable[int]) -> tuple[list[_Job], int | list[int]]:
     """All jobs in the order of the table, and the seeds as the file's header says them."""
     if isinstance(seeds, Iterable) and not isinstance(seeds, str):
-        given = [_check.whole(f"seeds[{place}]", seed, 0) for place, seed in enumerate(seeds)]
+        given = [check.whole(f"seeds[{place}]", seed, 0) for place, seed in enumerate(seeds)]
         if not given or len(set(given)) < len(given):
-            raise ValueError(f"seeds = {given!r}: must be a number, or at least one integer and none twice")
+            raise ValueError(f"seeds={given!r}: must be a number, or at least one integer and none twice")
         return [_Job(point, seed) for point in points for seed in given], given
-    count = _check.whole("seeds", seeds, 1)
+    count = check.whole("seeds", seeds, 1)
     return [_Job(point, seed) for point in points for seed in _own_seeds(point, count)], count
 
 

@@ -133,9 +133,9 @@ class Reader(Generic[Row]):
         parse: Callable[[list[str]], Row],
     ) -> None:
         if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error = {on_error!r}: must be 'raise' or 'skip'")
+            raise ValueError(f"on_error={on_error!r}: must be 'raise' or 'skip'")
         if not (isinstance(source, str | os.PathLike) or _is_text(source)):
-            raise ValueError(f"source = {source!r}: must be a path or an open text file")
+            raise ValueError(f"source={source!r}: must be a path or an open text file")
         self.skipped = Skipped()
         self._source, self._on_error, self._header, self._parse = source, on_error, header, parse
         self._rows = self._read()
@@ -293,7 +293,7 @@ def arrivals_of_minutes(per_minute: ArrayLike, seed: Seed) -> NDArray[np.float64
     counts = _check.vector("per_minute", per_minute)
     wrong = np.flatnonzero(~((counts >= 0) & (counts == np.floor(counts)) & (counts < math.inf)))
     if wrong.size:
-        raise ValueError(f"per_minute[{wrong[0]}] = {counts[wrong[0]]}: must be a whole number, at least 0")
+        raise ValueError(f"per_minute[{wrong[0]}]={counts[wrong[0]]}: must be a whole number, at least 0")
     if counts.sum() > MOST_PLACED:
         raise ValueError(f"per_minute: {counts.sum():g} arrivals in all, must be at most {MOST_PLACED:,}")
     minute = np.repeat(np.arange(counts.size), counts.astype(np.int64))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from beyondlab.kit import check
 from beyondlab.sim import _check, azure
 from beyondlab.sim._check import Seed
 from beyondlab.sim.arrivals import CHUNK, renewal_chunks
@@ -102,13 +103,13 @@ class Workload:
         Raises ValueError if ``function`` is no number of a function, ``horizon`` is not positive and at most
         :data:`LONGEST`, or ``size`` is less than 1.
         """
-        place = _check.whole("function", function, 0)
+        place = check.whole("function", function, 0)
         if place >= len(self):
-            raise ValueError(f"function = {function!r}: must be less than the number of functions, {len(self)}")
-        size = _check.whole("size", size, 1)
-        horizon = _check.positive("horizon", horizon)
+            raise ValueError(f"function={function!r}: must be less than the number of functions, {len(self)}")
+        size = check.whole("size", size, 1)
+        horizon = check.positive("horizon", horizon)
         if horizon > LONGEST:
-            raise ValueError(f"horizon = {horizon!r}: must be at most {LONGEST:,.0f} seconds")
+            raise ValueError(f"horizon={horizon!r}: must be at most {LONGEST:,.0f} seconds")
         rng = np.random.default_rng(self.streams[place])
         if self.cv[place] == 0:
             return _timer(1 / self.rate[place], rng.random(), horizon, size)
@@ -133,10 +134,10 @@ class Workload:
 
         Raises ValueError if ``function`` is no number of a function or ``count`` is negative.
         """
-        place = _check.whole("function", function, 0)
+        place = check.whole("function", function, 0)
         if place >= len(self):
-            raise ValueError(f"function = {function!r}: must be less than the number of functions, {len(self)}")
-        count = _check.whole("count", count, 0)
+            raise ValueError(f"function={function!r}: must be less than the number of functions, {len(self)}")
+        count = check.whole("count", count, 0)
         stream = self.streams[place]
         rng = np.random.default_rng(np.random.SeedSequence(stream.entropy, spawn_key=(*stream.spawn_key, 1)))
         return rng.standard_exponential(count) * self.execution_seconds[place]
@@ -167,9 +168,9 @@ def workload(apps: int, seed: Seed, *, daily_swing: float = 0.3) -> Workload:
     ValueError
         If an argument is out of range.
     """
-    apps = _check.whole("apps", apps, LEAST_APPS)
-    if not 0 <= _check.finite("daily_swing", daily_swing) <= 0.9:
-        raise ValueError(f"daily_swing = {daily_swing!r}: must be between 0 and 0.9")
+    apps = check.whole("apps", apps, LEAST_APPS)
+    if not 0 <= check.finite("daily_swing", daily_swing) <= 0.9:
+        raise ValueError(f"daily_swing={daily_swing!r}: must be between 0 and 0.9")
     rng = _check.generator(seed)
     counts = _functions_per_app(apps, rng)
     app = np.repeat(np.arange(apps), counts)
@@ -194,7 +195,7 @@ def memory_mb(count: int, seed: Seed) -> NDArray[np.float64]:
 
     F(x) = 1 - (1 + (x / scale)**c)**-k. Raises ValueError if ``count`` is negative.
     """
-    tail = 1 - _check.generator(seed).random(_check.whole("count", count, 0))
+    tail = 1 - _check.generator(seed).random(check.whole("count", count, 0))
     return MEMORY_SCALE * np.expm1(-np.log(tail) / MEMORY_K) ** (1 / MEMORY_C)
 
 
