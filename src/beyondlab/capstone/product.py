@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from beyondlab.kit import check
+
 HOURS = 730.0
 """Hours of a month."""
 SECONDS = HOURS * 3600
@@ -44,12 +46,10 @@ class Product:
         if len(self.devices) != 2 or not all(isinstance(n, int) and n > 0 for n in self.devices):
             raise ValueError(f"devices={self.devices!r}: must be two whole numbers of at least 1, of country A and B")
         for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name != "devices" and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{f.name}={value!r}: must be a positive, finite number")
+            if f.name != "devices":
+                check.positive(f.name, getattr(self, f.name))
         for name in ("swing", "returning", "alerting", "burst_alerting"):
-            if getattr(self, name) > 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be a share, at most 1")
+            check.share(name, getattr(self, name))
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -128,8 +128,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value not in DIMENSIONS[name]:
-                raise ValueError(f"{name}={value!r}: must be one of {', '.join(DIMENSIONS[name])}")
+            check.one_of(name, value, DIMENSIONS[name])
 
     def __str__(self) -> str:
         return " · ".join(asdict(self).values())

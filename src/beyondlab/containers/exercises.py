@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -55,7 +56,7 @@ def check_chain(function: Callable[[list[str]], list[str]] | None) -> Verdict:
         function,
         [(names[:count],) for count in (1, 2, 3)],
         reference=chain_ids,
-        hint="The lowest ChainID is its DiffID. Every other is the digest of: ChainID below, one blank, own DiffID.",
+        hint="The lowest ChainID is its DiffID. Every other one is the digest of the ChainID below, a space and its own DiffID.",
     )
 
 
@@ -104,8 +105,10 @@ def check_mask(answer: Any) -> Verdict:
         return verdict(False, f"A function is wanted; this is {answer!r}.")
     cases = [0, 1, 0x400, DOCKER_MASK, (1 << 41) - 1]
 
-    def names(mask: int) -> list[str]:
-        return sorted(answer(mask))
+    @functools.wraps(answer)
+    def names(mask: int) -> list[str] | None:
+        given = answer(mask)
+        return None if given is None else sorted(given)
 
     def reference(mask: int) -> list[str]:
         return sorted(capability_names(mask))

@@ -64,7 +64,7 @@ def check_budget(may_retry: Callable[[int, int], bool] | None) -> Verdict:
         return retrying < RetryBudget().most(active)
 
     cases = [(0, 0), (0, 2), (0, 3), (15, 3), (19, 3), (20, 3), (20, 4), (100, 19), (100, 20), (1000, 150), (1000, 200)]
-    return check_function(may_retry, cases, reference=reference, hint="Arguments: active, retrying. 20 %, and 3 at least.")
+    return check_function(may_retry, cases, reference=reference, hint="One more may be tried again while fewer are than 20 % of the active ones, or than 3.")
 
 
 STEPS = ("old cluster removed", "routes", "clusters", "endpoints")
