@@ -7,4 +7,4 @@ Three floors, each importing only from the floors under it:
 * one package a chapter, such as ``beyondlab.functions`` for "AWS Lambda and its cold starts".
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
