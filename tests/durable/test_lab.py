@@ -155,9 +155,9 @@ def test_entities_of_different_keys_do_not_mix():
         assert nats.run(main(server)) == [6, 4]
 
 
-@pytest.mark.parametrize(("writers", "each"), [(0, 1), (1, 0)])
-def test_no_writer_no_counter(writers, each):
-    with pytest.raises(ValueError, match=f"writers={writers}"):
+@pytest.mark.parametrize(("writers", "each", "complaint"), [(0, 1, "writers=0"), (1, 0, "each=0")])
+def test_no_writer_no_counter(writers, each, complaint):
+    with pytest.raises(ValueError, match=complaint):
         entities.concurrently(None, plain, key="x", writers=writers, each=each)
 
 
