@@ -13,8 +13,9 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-from beyondlab.kit import timeline  # noqa: E402
+from beyondlab.kit import recordings, timeline  # noqa: E402
 from bookext import numbers, tracks  # noqa: E402
+from bookext.recordings import tables  # noqa: E402
 
 PAGES = sorted((ROOT / "book").glob("*.md"))
 NOTEBOOKS = {path.stem: path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts}
@@ -171,3 +172,19 @@ def test_each_chapter_shows_its_part_of_the_timeline(name):
 def test_no_page_points_to_an_address_that_is_not_set():
     for page in PAGES:
         assert not re.search(r"mybinder\.org|github\.com/(?:your|OWNER|example)|TODO|REPOSITORY", page.read_text("utf-8")), page.name
+
+
+def test_a_recording_shows_its_single_figures_and_its_mappings():
+    result = recordings.Result("two_shops", {"calls": 3, "a": {"lost": 1, "how": "K_*"}, "b": {"lost": 2, "how": "no"}, "series": [1, 2]},
+                               live=False, label="")  # fmt: skip
+    single, mappings = tables(result)
+    assert single.rows == (("calls", "3"),)
+    assert mappings.header == ("two shops", "lost", "how") and mappings.rows == (("a", "1", "K_*"), ("b", "2", "no"))
+    only = tables(recordings.Result("said", {"text": {"ls": "many\nlines"}}, live=False, label=""))
+    assert [shown.rows for shown in only] == [(("no single figures: the chapter shows what it found",),)]
+
+
+def test_no_table_of_the_recordings_is_empty(site: Path):
+    page = BeautifulSoup((site / "book" / "recordings.html").read_text("utf-8"), "html.parser")
+    assert len(page.select("table")) > 40
+    assert [table.get_text(" ", strip=True) for table in page.select("table") if not table.select("tbody tr")] == []
