@@ -188,3 +188,10 @@ def test_no_table_of_the_recordings_is_empty(site: Path):
     page = BeautifulSoup((site / "book" / "recordings.html").read_text("utf-8"), "html.parser")
     assert len(page.select("table")) > 40
     assert [table.get_text(" ", strip=True) for table in page.select("table") if not table.select("tbody tr")] == []
+
+
+def test_references_keep_the_names_in_titles(site: Path):
+    said = " ".join(BeautifulSoup((site / "book" / "references.html").read_text("utf-8"), "html.parser").get_text(" ").split())
+    for name in ("gVisor: performance guide", "Choosing workflow type in Step Functions", "How do I handle Spot", "L = λW"):
+        assert name in said, name
+    assert not re.search(r"[$\\{}]", said)
