@@ -36,7 +36,7 @@
   const boxes = document.querySelectorAll(".scroll");
   const reach = (box) => {
     box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   };
   const watch = new ResizeObserver((entries) => entries.forEach((entry) => reach(entry.target)));
