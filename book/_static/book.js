@@ -44,6 +44,7 @@
     watch.observe(box);
     box.addEventListener("scroll", () => reach(box), { passive: true });
   });
+  document.fonts.ready.then(() => boxes.forEach(reach));
 
   for (const link of document.querySelectorAll(".drawer a")) link.addEventListener("click", () => { link.closest("details").open = false; });
 })();
