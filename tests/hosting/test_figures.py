@@ -18,7 +18,8 @@ def own():
 
 
 def test_a_platform_has_one_look_on_every_map():
-    everywhere, here = figures._looks(["Fargate Spot", "Lambda, Arm", "Fargate"]), figures._looks(["Lambda, Arm", "Cloud Run, requests"])
+    everywhere = figures._looks(["Fargate Spot", "Lambda, Arm", "Fargate"])
+    here = figures._looks(["Lambda, Arm", "Cloud Run, requests"])
     assert everywhere["Lambda, Arm"] == here["Lambda, Arm"]
     assert len({look["facecolor"] for look in here.values()}) == 2
 

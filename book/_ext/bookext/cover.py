@@ -58,13 +58,14 @@ def _mark(figure: Figure, left: float, bottom: float, size: float) -> None:
     axes.set(xlim=(2.5, 21), ylim=(21.5, 3))
     axes.axis("off")
     width = 2 * size / 18.5 * 72 / figure.dpi
-    lines = ([11, 3.5, 3.5, 16, 16], [8, 8, 20.5, 20.5, 13], LIGHT["ink"]), ([8, 20], [16, 4], ACCENT), ([13.5, 20, 20], [4, 4, 10.5], ACCENT)
+    box = [11, 3.5, 3.5, 16, 16], [8, 8, 20.5, 20.5, 13], LIGHT["ink"]
+    lines = box, ([8, 20], [16, 4], ACCENT), ([13.5, 20, 20], [4, 4, 10.5], ACCENT)
     for x, y, colour in lines:
         axes.plot(x, y, color=colour, linewidth=width, solid_capstyle="butt", solid_joinstyle="miter", clip_on=False)
 
 
 def draw(path: Path, title: str, subtitle: str) -> None:
-    """Write the cover to ``path`` as PNG of 1600 by 2400 pixels: mark, ``title`` broken after its commas, ``subtitle``."""
+    """Write the cover to ``path`` as PNG: ``title``, broken after its commas, ``subtitle``, and the mark."""
     from tempfile import TemporaryDirectory
 
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -25,7 +25,10 @@ def tables(result: recordings.Result) -> list[Table]:
     """What an experiment found: its single figures, and its mappings that have the same keys, a row each."""
     single = result.table()
     name = result.experiment.replace("_", " ")
-    mappings = {key: value for key, value in result.items() if isinstance(value, Mapping) and value and all(map(_plain, value.values()))}
+    mappings = {
+        key: value for key, value in result.items()
+        if isinstance(value, Mapping) and value and all(map(_plain, value.values()))
+    }  # fmt: skip
     first = next(iter(mappings.values()), {})
     alike = {key: value for key, value in mappings.items() if list(value) == list(first)}
     found = [single] if single.rows else []
@@ -35,7 +38,9 @@ def tables(result: recordings.Result) -> list[Table]:
 
 
 def _plain(value: object) -> bool:
-    return isinstance(value, (bool, int, float)) or isinstance(value, str) and len(value) <= LONGEST and "\n" not in value
+    if isinstance(value, str):
+        return len(value) <= LONGEST and "\n" not in value
+    return isinstance(value, (bool, int, float))
 
 
 class Recordings(SphinxDirective):

@@ -75,7 +75,9 @@ def _looks(names: Sequence[str]) -> dict[str, dict[str, object]]:
     return {name: bars(_NUMBERS[name] if name in _NUMBERS else next(free)) | {"linewidth": 0} for name in names}
 
 
-def _regions(axes: plt.Axes, one: CostMap, looks: Mapping[str, Mapping[str, object]], *, star: float | None = None) -> None:
+def _regions(
+    axes: plt.Axes, one: CostMap, looks: Mapping[str, Mapping[str, object]], *, star: float | None = None
+) -> None:
     """Colour the map by its cheapest platform, a rectangle for each run of equal cells, and name the large regions.
 
     No name stands within a quarter of a decade of the burstiness ``star``, where a star is drawn.
