@@ -1,4 +1,4 @@
-/* The only script of the book: light and dark, copy buttons, and the keyboard on boxes that scroll. Every page works without it. */
+/* The only script of the book: light and dark, copy buttons, keyboard and faded edge of boxes that scroll. Every page works without it. */
 "use strict";
 (() => {
   const root = document.documentElement;
@@ -35,11 +35,16 @@
 
   const boxes = document.querySelectorAll(".scroll");
   const reach = (box) => {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    box.classList.toggle("more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   };
   const watch = new ResizeObserver((entries) => entries.forEach((entry) => reach(entry.target)));
-  boxes.forEach((box) => watch.observe(box));
+  boxes.forEach((box) => {
+    watch.observe(box);
+    box.addEventListener("scroll", () => reach(box), { passive: true });
+  });
+  document.fonts.ready.then(() => boxes.forEach(reach));
 
   for (const link of document.querySelectorAll(".drawer a")) link.addEventListener("click", () => { link.closest("details").open = false; });
 })();

@@ -14,8 +14,9 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-from beyondlab.kit import timeline  # noqa: E402
+from beyondlab.kit import recordings, timeline  # noqa: E402
 from bookext import numbers, tracks  # noqa: E402
+from bookext.recordings import tables  # noqa: E402
 
 PAGES = sorted((ROOT / "book").glob("*.md"))
 NOTEBOOKS = {path.stem: path for path in harness.PATHS}
@@ -172,3 +173,26 @@ def test_each_chapter_shows_its_part_of_the_timeline(name):
 def test_no_page_points_to_an_address_that_is_not_set():
     for page in PAGES:
         assert not re.search(r"mybinder\.org|github\.com/(?:your|OWNER|example)|TODO|REPOSITORY", page.read_text("utf-8")), page.name
+
+
+def test_a_recording_shows_its_single_figures_and_its_mappings():
+    result = recordings.Result("two_shops", {"calls": 3, "a": {"lost": 1, "how": "K_*"}, "b": {"lost": 2, "how": "no"}, "series": [1, 2]},
+                               live=False, label="")  # fmt: skip
+    single, mappings = tables(result)
+    assert single.rows == (("calls", "3"),)
+    assert mappings.header == ("two shops", "lost", "how") and mappings.rows == (("a", "1", "K_*"), ("b", "2", "no"))
+    only = tables(recordings.Result("said", {"text": {"ls": "many\nlines"}}, live=False, label=""))
+    assert [shown.rows for shown in only] == [(("no single figures: the chapter shows what it found",),)]
+
+
+def test_no_table_of_the_recordings_is_empty(site: Path):
+    page = BeautifulSoup((site / "book" / "recordings.html").read_text("utf-8"), "html.parser")
+    assert len(page.select("table")) > 40
+    assert [table.get_text(" ", strip=True) for table in page.select("table") if not table.select("tbody tr")] == []
+
+
+def test_references_keep_the_names_in_titles(site: Path):
+    said = " ".join(BeautifulSoup((site / "book" / "references.html").read_text("utf-8"), "html.parser").get_text(" ").split())
+    for name in ("gVisor: performance guide", "Choosing workflow type in Step Functions", "How do I handle Spot", "L = λW"):
+        assert name in said, name
+    assert not re.search(r"[$\\{}]", said)

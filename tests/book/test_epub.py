@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import posixpath
 import re
 import sys
@@ -12,11 +13,14 @@ from xml.etree import ElementTree
 
 import pytest
 from bs4 import BeautifulSoup
+from PIL import Image, ImageChops, ImageColor
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "book" / "_ext"))
 
-from bookext.epub import drawing, settle  # noqa: E402
+from beyondlab.kit.figures import LIGHT  # noqa: E402
+from bookext import cover  # noqa: E402
+from bookext.epub import SUBTITLE, drawing, settle  # noqa: E402
 
 OPF = "{http://www.idpf.org/2007/opf}"
 XHTML = "{http://www.w3.org/1999/xhtml}"
@@ -81,7 +85,36 @@ def test_every_chapter_stands_in_the_contents_in_order(trees, chapters, package)
     assert [link for link in links if link in wanted] == wanted
     ids = {item.get("id"): item.get("href") for item in package.iter(f"{OPF}item")}
     spine = [ids[ref.get("idref")] for ref in package.iter(f"{OPF}itemref")]
-    assert [name for name in spine if name in wanted] == wanted and spine[0] == "book/index.xhtml"
+    assert [name for name in spine if name in wanted] == wanted and spine[:2] == ["epub-cover.xhtml", "book/index.xhtml"]
+
+
+def test_the_cover_is_the_first_page_and_a_picture_of_the_book_alone(book, package, trees):
+    covers = [item for item in package.iter(f"{OPF}item") if "cover-image" in (item.get("properties") or "").split()]
+    assert [(item.get("href"), item.get("media-type")) for item in covers] == [("_static/cover.png", "image/png")]
+    named = [meta.get("content") for meta in package.iter(f"{OPF}meta") if meta.get("name") == "cover"]
+    assert named == [covers[0].get("id")], "older readers find the cover by this"
+    shown = list(trees["epub-cover.xhtml"].iter(f"{XHTML}img"))
+    assert [(image.get("src"), image.get("alt")) for image in shown] == [("_static/cover.png", "Beyond Docker, Beyond Lambda")]
+    picture = Image.open(io.BytesIO(book.read("_static/cover.png"))).convert("RGB")
+    assert picture.size == (cover.WIDTH, cover.HEIGHT)
+    painted = {count[1]: count[0] for count in picture.getcolors(1 << 20)}
+    paper, ink, accent = (ImageColor.getrgb(name) for name in (LIGHT["paper"], LIGHT["ink"], cover.ACCENT))
+    assert max(painted, key=painted.get) == paper and min(painted[ink], painted[accent]) > 50_000
+
+
+def test_the_covers_words_stay_on_it_and_the_same_words_give_the_same_picture(tmp_path):
+    first, second, without = tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.png"
+    cover.draw(first, "Beyond Docker, Beyond Lambda", SUBTITLE)
+    cover.draw(second, "Beyond Docker, Beyond Lambda", SUBTITLE)
+    assert first.read_bytes() == second.read_bytes()
+    cover.draw(without, " ", " ")
+    words = ImageChops.difference(Image.open(first).convert("RGB"), Image.open(without).convert("RGB")).getbbox()
+    assert words and words[0] >= 120 and words[2] <= cover.WIDTH - 120, "as far from both edges as the rule"
+
+
+def test_the_cover_has_the_accent_of_the_style_sheet():
+    sheet = (ROOT / "book" / "_static" / "book.css").read_text("utf-8")
+    assert f"--accent: light-dark({cover.ACCENT}," in sheet and f"--paper: light-dark({LIGHT['paper']}," in sheet
 
 
 def test_every_page_is_xhtml_of_the_book(trees):
@@ -161,3 +194,22 @@ def test_a_drawing_keeps_its_light_colours():
                   '<text style="font-size: calc(10px * var(--fig-text, 1))"/></svg>')  # fmt: skip
     assert ElementTree.fromstring(svg).tag == f"{SVG}svg"
     assert "fill: #1d1c1a" in svg and "font-size: 10px" in svg and "focusable" not in svg
+
+
+def test_a_table_of_many_columns_is_marked_and_others_are_not():
+    rows = "".join(f"<tr>{'<td>x</td>' * count}</tr>" for count in (2, 6))
+    soup = BeautifulSoup(f"<table id='a'>{rows}</table><table id='b'><tr>{'<td>x</td>' * 5}</tr></table>", "html.parser")
+    settle(soup)
+    assert [table.get("class") for table in soup.select("table")] == [["many"], None]
+
+
+def test_no_page_is_wider_than_a_small_reader(epub, browser, tmp_path):
+    with zipfile.ZipFile(epub) as held:
+        held.extractall(tmp_path)
+    page = browser.new_page(viewport={"width": 400, "height": 700})
+    wide = {}
+    for path in sorted(tmp_path.rglob("*.xhtml")):
+        page.goto(path.as_uri())
+        wide[path.name] = page.evaluate("document.documentElement.scrollWidth")
+    page.close()
+    assert len(wide) > 20 and {name: width for name, width in wide.items() if width > 400} == {}

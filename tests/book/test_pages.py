@@ -158,4 +158,24 @@ def test_the_cover_answers_in_one_glance(browser, address, chapters):
     assert answer["y"] + answer["height"] < 800
     assert [door.inner_text().split("\n")[0].lower() for door in page.locator(".door").all()] == ["reader", "learner", "instructor"]
     assert all(door.locator("a").count() == 1 for door in page.locator(".door").all())
+    for screen in ({"width": 1280, "height": 800}, {"width": 360, "height": 740}):
+        page.set_viewport_size(screen)
+        links = [door.locator("a").bounding_box() for door in page.locator(".door").all()]
+        assert all(link["y"] + link["height"] < screen["height"] for link in links), "where to begin is on the first screen"
+    page.close()
+
+
+def test_a_box_that_scrolls_fades_at_the_edge_where_it_goes_on(browser, address):
+    page = browser.new_page(viewport={"width": 360, "height": 740})
+    page.goto(address + "notebooks/serverless/aws-lambda.html")
+    wide = page.locator(".scroll.more")
+    wide.first.wait_for()
+    page.evaluate("document.querySelectorAll('details:not(.drawer)').forEach((e) => { e.open = true; })")
+    page.wait_for_function("""() => [...document.querySelectorAll("main .scroll")]
+      .every((e) => e.classList.contains("more") === (e.scrollWidth > e.clientWidth + 2))""", timeout=5_000)
+    assert 0 < wide.count() < page.locator(".scroll").count()
+    assert "gradient" in wide.first.evaluate("(e) => getComputedStyle(e).maskImage")
+    box = wide.first.element_handle()
+    box.evaluate("(e) => { e.scrollLeft = e.scrollWidth; }")
+    page.wait_for_function("(e) => !e.classList.contains('more')", arg=box, timeout=5_000)
     page.close()

@@ -15,6 +15,9 @@ import printed  # noqa: E402
 
 CHAPTER = "notebooks/serverless/aws-lambda.html"
 
+TEXT = {"width": 658, "height": 972}
+"""The text of an A4 sheet, 174 mm by 257 mm, at 96 pixels an inch."""
+
 LOOK = """() => {
   const shown = (e) => { const r = e.getBoundingClientRect(); return r.width > 0 && r.height > 0; };
   const wide = document.documentElement.clientWidth + 1;
@@ -25,17 +28,18 @@ LOOK = """() => {
     figures: [...document.querySelectorAll("figure.drawing")].filter((e) => shown(e) && getComputedStyle(e).breakInside === "avoid").length,
     paper: getComputedStyle(document.body).backgroundColor,
     ink: getComputedStyle(document.body).color,
-    label: getComputedStyle(document.querySelector("figure svg text")).fill,
+    label: getComputedStyle(document.querySelector("figure svg text") || document.body).fill,
     cut: [...document.querySelectorAll("pre, table, figure, p")].filter((e) => shown(e) && e.getBoundingClientRect().right > wide)
       .map((e) => e.tagName + " " + e.textContent.trim().slice(0, 40)),
+    tall: [...document.querySelectorAll("figure")].filter((e) => e.getBoundingClientRect().height > %d).map((e) => e.id),
   };
-}"""
+}""" % TEXT["height"]
 
 
 @pytest.fixture(scope="module")
 def paper(browser):
-    """A page as wide as the text of an A4 sheet: 174 mm at 96 pixels an inch."""
-    context = browser.new_context(viewport={"width": 658, "height": 930}, color_scheme="dark")
+    """A page of the size of the text of an A4 sheet."""
+    context = browser.new_context(viewport=TEXT, color_scheme="dark")
     yield context.new_page()
     context.close()
 
@@ -83,10 +87,19 @@ def test_the_file_is_a4_and_longer_with_solutions(paper, address, tmp_path):
     assert 5 < counts[0] < counts[1] < 60
 
 
-def test_nothing_is_cut_off_in_any_chapter(paper, address, chapters):
-    for chapter in chapters:
-        printed.show(paper, address + chapter, solutions=True)
-        assert paper.evaluate(LOOK)["cut"] == [], chapter
+def test_nothing_is_cut_off_in_any_chapter_and_figures_fit_a_sheet(paper, address, chapters):
+    for name in [*chapters, "book/timeline.html", "book/claims.html", "book/recordings.html"]:
+        printed.show(paper, address + name, solutions=True)
+        seen = paper.evaluate(LOOK)
+        assert seen["cut"] == seen["tall"] == [], name
+
+
+def test_a_short_table_is_as_wide_as_its_words_and_stays_whole(paper, address):
+    printed.show(paper, address + CHAPTER, solutions=False)
+    tables = paper.evaluate("""() => [...document.querySelectorAll("table")].map((e) =>
+      [e.querySelectorAll("tbody tr").length, e.getBoundingClientRect().width, getComputedStyle(e).breakInside])""")
+    assert len(tables) > 5 and min(width for _, width, _ in tables) < TEXT["width"] / 2
+    assert {inside for rows, _, inside in tables if rows <= 12} == {"avoid"}
 
 
 def test_the_pages_to_print_are_chapters_and_text(site, chapters):

@@ -43,6 +43,12 @@ def test_markdown_escapes_pipes_and_joins_lines():
     ]
 
 
+def test_the_stars_of_names_are_no_emphasis_and_bold_stays_bold():
+    made = table(["told by", "cheapest"], [["FUNCTION_*, K_*", "**a**"]])
+    assert made._repr_markdown_().splitlines()[-1] == r"| FUNCTION_\*, K_\* | **a** |"
+    assert "FUNCTION_*, K_*" in repr(made)
+
+
 def test_repr_is_aligned():
     assert repr(table(["name", "n"], [["a", 1], ["longer", 1000]])).splitlines() == [
         "name        n",

@@ -12,7 +12,7 @@ import pybtex.plugin
 from sphinx.application import Sphinx
 
 from beyondlab.kit import book
-from bookext import chapters, claims, epub, library, mathml, numbers, pages, recordings, timeline, tracks
+from bookext import chapters, citations, claims, epub, library, mathml, numbers, pages, recordings, timeline, tracks
 
 
 def hasten(app: Sphinx) -> None:
@@ -32,7 +32,7 @@ def allow(app: Sphinx, *_: Any) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     hasten(app)
     app.connect("env-before-read-docs", allow)
-    for part in (mathml, chapters, claims, library, recordings, numbers, timeline, tracks, pages, epub):
+    for part in (mathml, chapters, citations, claims, library, recordings, numbers, timeline, tracks, pages, epub):
         part.setup(app)
     sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(book.__file__)]
     version = zlib.crc32(b"".join(path.read_bytes() for path in sources)) or 1

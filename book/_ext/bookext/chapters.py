@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -88,6 +89,14 @@ def length(minutes: int) -> str:
     return f"{hours} hour{'s' * (hours > 1)}" + (f" {rest}" if rest else "")
 
 
+_UNIT = re.compile(r"(?<=\d) (?=(?:ms|s|B|[KMG]i?B|USD|vCPU|calls/s|minutes|hours)\b)")
+
+
+def typeset(text: str) -> str:
+    """Words of a card as HTML: apostrophes are curved, and a number stays on one line with its unit."""
+    return _UNIT.sub("\N{NO-BREAK SPACE}", escape(text.replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")))
+
+
 class chapters(nodes.General, nodes.Element):
     """The place of the cards."""
 
@@ -116,10 +125,10 @@ def visit(self, node: chapters) -> None:
         link = self.builder.get_relative_uri(self.builder.current_docname, chapter.docname)
         head = (
             f'<p class="label">{escape(chapter.part)}</p>\n<h2><a href="{escape(link)}">{escape(chapter.title)}</a></h2>\n'
-            f'<p class="card-claim">“{escape(chapter.claim)}”</p>\n<p class="card-question">{escape(chapter.question)}</p>\n'
+            f'<p class="card-claim">“{typeset(chapter.claim)}”</p>\n<p class="card-question">{typeset(chapter.question)}</p>\n'
         )
-        answer = f'<p class="card-answer">{escape(chapter.answer)}</p>\n'
-        facts = f'<ul class="facts"><li>{length(chapter.minutes)}</li><li>{escape(chapter.needs)}</li></ul>\n'
+        answer = f'<p class="card-answer">{typeset(chapter.answer)}</p>\n'
+        facts = f'<ul class="facts"><li>{length(chapter.minutes)}</li><li>{typeset(chapter.needs)}</li></ul>\n'
         if single and chapter.drawing:
             card = f'<div class="card-words">{head}{answer}{facts}</div>\n{chapter.drawing}'
         elif single:

@@ -17,9 +17,16 @@ from sphinx.application import Sphinx
 from sphinx.builders.epub3 import Epub3Builder
 from sphinx.config import Config
 
+from bookext import cover
+
 NAME = "beyond-docker-beyond-lambda"
 HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "_static"
+COVER = "_static/cover.png"
+SUBTITLE = "An executable course on containers and serverless"
+
+MANY = 6
+"""A table of so many columns is set smaller: an e-reader cuts off what does not fit its page."""
 
 ACCESS = """    <meta property="schema:accessMode">textual</meta>
     <meta property="schema:accessMode">visual</meta>
@@ -44,6 +51,9 @@ def settle(soup: BeautifulSoup) -> None:
             element.attrs.pop(name, None)
     for table in soup.select("table[border]"):
         del table["border"]
+    for table in soup.select("table"):
+        if max((len(row.find_all(["th", "td"])) for row in table.select("tr")), default=0) >= MANY:
+            table["class"] = [*table.get("class", []), "many"]
     for style in soup.select("style, script, iframe"):
         style.decompose()
     _fold(soup)
@@ -140,12 +150,15 @@ class BookEpub(Epub3Builder):
             if font.suffix == ".woff2":
                 shutil.copyfile(font, static / "fonts" / font.name)
         shutil.copyfile(HERE / "epub.css", static / "epub.css")
+        cover.draw(Path(self.outdir, COVER), self.config.epub_title, SUBTITLE)
 
     def build_content(self) -> None:
+        Path(self.outdir, self.coverpage_name).unlink(missing_ok=True)  # from an earlier build, it would be listed twice
         super().build_content()
         package = Path(self.outdir, "content.opf")
         text = package.read_text("utf-8")
         text = re.sub(r'<item id="[^"]*" href="([^"]+\.xhtml)" media-type="application/xhtml\+xml" />', self._item, text)
+        text = re.sub(rf'(<item id="[^"]*" href="{COVER}" media-type="image/png") />', r'\1 properties="cover-image" />', text)
         text = re.sub(r"\s*<dc:(?:contributor|description)>(?:unknown)?</dc:(?:contributor|description)>", "", text)
         text = re.sub(r'\s*<meta property="ibooks:[^<]*</meta>', "", text)
         package.write_text(text.replace("  </metadata>", ACCESS + "  </metadata>"), "utf-8")
@@ -163,7 +176,7 @@ def configure(app: Sphinx, config: Config) -> None:
         "epub_basename": NAME, "epub_title": title, "epub_author": config.author, "epub_publisher": config.author,
         "epub_copyright": config.copyright, "epub_identifier": f"urn:beyondlab:{NAME}", "epub_uid": "book-id", "epub_language": config.language,
         "epub_show_urls": "no", "epub_use_index": False, "epub_tocdepth": 2, "epub_tocdup": False, "epub_tocscope": "includehidden",
-        "epub_description": "An executable course on containers and serverless.", "version": config.version or "1",
+        "epub_description": f"{SUBTITLE}.", "epub_cover": (COVER, "epub-cover.html"), "version": config.version or "1",
         "epub_css_files": [], "epub_exclude_files": ["index.html"], "epub_max_image_width": 0,
     }  # fmt: skip
     for name, value in values.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from docutils import nodes
 from docutils.nodes import make_id
 from sphinx.application import Sphinx
@@ -9,9 +11,36 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 from beyondlab.kit import recordings
+from beyondlab.kit.tables import Table, table
 from bookext import chapters
 
 logger = logging.getLogger(__name__)
+
+
+LONGEST = 40
+"""A text of more characters, or of several lines, is no cell of a table: the chapter shows it."""
+
+
+def tables(result: recordings.Result) -> list[Table]:
+    """What an experiment found: its single figures, and its mappings that have the same keys, a row each."""
+    single = result.table()
+    name = result.experiment.replace("_", " ")
+    mappings = {
+        key: value for key, value in result.items()
+        if isinstance(value, Mapping) and value and all(map(_plain, value.values()))
+    }  # fmt: skip
+    first = next(iter(mappings.values()), {})
+    alike = {key: value for key, value in mappings.items() if list(value) == list(first)}
+    found = [single] if single.rows else []
+    if len(alike) > 1:
+        found.append(table([name, *first], [[key, *value.values()] for key, value in alike.items()]))
+    return found or [table([name], [["no single figures: the chapter shows what it found"]])]
+
+
+def _plain(value: object) -> bool:
+    if isinstance(value, str):
+        return len(value) <= LONGEST and "\n" not in value
+    return isinstance(value, (bool, int, float))
 
 
 class Recordings(SphinxDirective):
@@ -38,7 +67,8 @@ class Recordings(SphinxDirective):
             if result.label != label:
                 label = result.label
                 section += nodes.paragraph("", label, classes=["recorded"])
-            section += self.parse_text_to_nodes(result.table()._repr_markdown_())
+            for shown in tables(result):
+                section += self.parse_text_to_nodes(shown._repr_markdown_())
         return section
 
     def _title(self, lab: str) -> str:

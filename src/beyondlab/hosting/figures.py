@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -64,8 +65,23 @@ def size_against_start(seen: Result) -> Figure:
     )
 
 
-def _regions(axes: plt.Axes, one: CostMap, looks: Mapping[str, Mapping[str, object]]) -> None:
-    """Colour the map by its cheapest platform, a rectangle for each run of equal cells, and name the large regions."""
+_NUMBERS = {"Fargate Spot": 1, "Lambda, Arm": 2, "Lambda": 3, "ACI": 4, "reserved VM": 5, "Fargate": 6}
+"""The series of a platform on every map. Another platform takes the first that is free."""
+
+
+def _looks(names: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Fill, edge and hatch of each platform."""
+    free = iter(sorted(set(range(1, 7)) - {_NUMBERS[name] for name in names if name in _NUMBERS}) * 2)
+    return {name: bars(_NUMBERS[name] if name in _NUMBERS else next(free)) | {"linewidth": 0} for name in names}
+
+
+def _regions(
+    axes: plt.Axes, one: CostMap, looks: Mapping[str, Mapping[str, object]], *, star: float | None = None
+) -> None:
+    """Colour the map by its cheapest platform, a rectangle for each run of equal cells, and name the large regions.
+
+    No name stands within a quarter of a decade of the burstiness ``star``, where a star is drawn.
+    """
     x, y = (np.append(a[0] * np.sqrt(a[0] / a[1]), a * np.sqrt(a[1] / a[0])) for a in (one.rates, one.cvs))
     for row, cells in enumerate(one.cheapest):
         top = y[row + 1] * (1.02 if row + 1 < len(one.cvs) else 1.0)  # no seam below the next row
@@ -77,7 +93,9 @@ def _regions(axes: plt.Axes, one: CostMap, looks: Mapping[str, Mapping[str, obje
     for name, share in one.shares().items():
         if share > 0.1:
             rows, columns = np.nonzero(one.cheapest == one.platforms.index(name))
-            row, column = int(np.median(rows)), int(np.median(columns[rows == int(np.median(rows))]))
+            places = [int(np.quantile(rows, share, method="lower")) for share in (0.5, 0.25, 0.75)]
+            row = next((row for row in places if star is None or abs(math.log10(one.cvs[row] / star)) > 0.25), places[0])
+            column = int(np.median(columns[rows == row]))
             axes.text(
                 one.rates[column], one.cvs[row], name, ha="center", va="center", fontweight="bold",
                 bbox={"facecolor": colour("paper"), "edgecolor": "none", "pad": 2.5},
@@ -92,8 +110,7 @@ def cost_map(everything: CostMap, steady: CostMap, *, closed_form: float) -> Fig
 
     ``closed_form``: the rate at which Lambda and Fargate break even in closed form, drawn into the second map.
     """
-    winners = [*everything.shares(), *(name for name in steady.shares() if name not in everything.shares())]
-    looks = {name: bars(number % 6 + 1) | {"linewidth": 0} for number, name in enumerate(winners)}
+    looks = _looks([*everything.shares(), *(name for name in steady.shares() if name not in everything.shares())])
     with style():
         fig, axes = plt.subplots(2, 1, figsize=(5.2, 6.4), sharex=True)
         titles = ("everything on offer", "x86, never interrupted")
@@ -127,10 +144,10 @@ def cost_map(everything: CostMap, steady: CostMap, *, closed_form: float) -> Fig
 
 def own_map(one: CostMap, *, rate: float, cv: float) -> Figure:
     """The cheapest platform for a reader's own workload, with the reader's place on the map."""
-    looks = {name: bars(number % 6 + 1) | {"linewidth": 0} for number, name in enumerate(one.shares())}
+    looks = _looks(list(one.shares()))
     with style():
         fig, axes = plt.subplots(figsize=(5.2, 3.6))
-        _regions(axes, one, looks)
+        _regions(axes, one, looks, star=cv)
         axes.plot([rate], [cv], "*", color=colour("paper"), markersize=19)
         axes.plot([rate], [cv], "*", color=colour("ink"), markersize=12, label="you")
         axes.set(xlabel="requests a second, mean", ylabel="burstiness (cv)")

@@ -1,4 +1,4 @@
-"""The library of "Serverless for machine learning".
+"""Serverless for machine learning: a model server, its batches, its start, and what an answer costs.
 
 ONNX Runtime's wheel for Linux (1.32.0) holds a telemetry client: on import it writes a file ``.ses`` into the temporary
 folder and knows an address to report to. ``ORT_DISABLE_TELEMETRY=1`` switches that off. It is set here, before anything

@@ -58,6 +58,11 @@ def _text(cell: Any) -> str:
     return str(cell)
 
 
+def _literal(cell: str) -> str:
+    """Markdown that keeps a pipe, and the star of a name such as ``K_*``, of which a pair would be emphasis."""
+    return cell.replace("|", "\\|").replace("_*", "_\\*")
+
+
 @dataclass(frozen=True, repr=False)
 class Table:
     """A table of texts. ``align`` has one letter a column: ``l``, ``r`` or ``c``. Made by :func:`table`."""
@@ -69,7 +74,7 @@ class Table:
 
     def _repr_markdown_(self) -> str:
         def line(cells: Iterable[str]) -> str:
-            return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
+            return "| " + " | ".join(" ".join(_literal(cell).split()) for cell in cells) + " |"
 
         rule = "|" + "|".join(_RULES[letter] for letter in self.align) + "|"
         lines = [line(self.header), rule, *map(line, self.rows)]
