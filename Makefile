@@ -33,9 +33,7 @@ print: book ## print every page of text to _build/print (SOLUTIONS=1 unfolds)
 test: ## install what the tests need, then prove everything
 	@$(MAKE) --no-print-directory -j 2 $(VENV)/.installed packages
 	@bash tools/browser.sh $(BIN)/python
-	$(BIN)/python tools/prove.py tests/notebooks -n 2 --dist worksteal
-	$(BIN)/python tools/prove.py tests --ignore tests/notebooks --ignore tests/book -n 2 --dist loadfile
-	$(BIN)/python tools/prove.py tests/book -n 2 --dist loadfile
+	$(BIN)/python tools/prove.py tests -n 2 --dist loadscope --no-loadscope-reorder --durations=40
 
 # Debian's packages, the browser among them, are fetched while pip's are installed.
 packages:

@@ -1,8 +1,8 @@
 """Run pytest; what fails is run once more with nothing beside it: python tools/prove.py PYTEST-ARGUMENTS...
 
 Tests that measure share the machine with their neighbours (``-n 2``), and a neighbour can take the processor in the
-middle of a measurement. So up to LIMIT failures get one second chance, alone and one after another: of a notebook under
-nbval all its cells, of other tests the failed ones. A failure that stays is a failure; both runs are in the log.
+middle of a measurement. So up to LIMIT failed tests get one second chance, alone and one after another. A failure that
+stays is a failure; both runs are in the log.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-LIMIT = 6
+LIMIT = 10
 TESTS_FAILED = 1
 
 
@@ -24,25 +24,14 @@ def run(arguments: list[str], cache: str) -> tuple[int, list[str]]:
     return done.returncode, sorted(json.loads(failed.read_text())) if failed.exists() else []
 
 
-def again(failed: list[str]) -> list[str]:
-    """What to run again: notebooks as a whole, since a cell needs those before it."""
-    return sorted({name.split("::")[0] if ".ipynb::" in name else name for name in failed})
-
-
-def kept(arguments: list[str]) -> list[str]:
-    """The flags that stay in the second run: those of nbval. Workers and what selects tests are left out."""
-    return [argument for argument in arguments if argument.startswith("--nbval")]
-
-
 def main(arguments: list[str]) -> int:
     with tempfile.TemporaryDirectory() as cache:
         status, failed = run(arguments, cache)
-        names = again(failed)
-        if status != TESTS_FAILED or not 0 < len(names) <= LIMIT:
+        if status != TESTS_FAILED or not 0 < len(failed) <= LIMIT:
             return status
-        print(f"prove: once more, with nothing beside them: {', '.join(names)}", flush=True)
+        print(f"prove: once more, with nothing beside them: {', '.join(failed)}", flush=True)
     with tempfile.TemporaryDirectory() as cache:
-        status, _ = run([*kept(arguments), *names], cache)
+        status, _ = run(failed, cache)
         return status
 
 

@@ -120,9 +120,12 @@ def browser_path() -> str | None:
     return next((path for name in named if name and (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A headless browser, else skip; with CI=true its absence is a failure."""
+    """A headless browser, else skip; with CI=true its absence is a failure.
+
+    Of one file: while Playwright runs, so does its event loop, in which no test that has a loop of its own can run.
+    """
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
         try:
@@ -168,7 +171,7 @@ class Visit:
     stored: list[str] = field(default_factory=list)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def visits(browser: Any, address: str, pages: list[str]) -> list[Visit]:
     """Every page, opened once: in light at a desk, then in dark on a phone; what only a desk shows, in dark on two pages.
 

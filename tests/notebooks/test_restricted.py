@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import budget
 import harness
 import pytest
 
@@ -84,6 +85,15 @@ def test_the_restriction_ends_with_its_command_and_passes_on_its_status(possible
     assert subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True).returncode == 1
 
 
+def test_the_time_of_all_that_the_command_starts_is_counted(possible):
+    orphan = "import os, time\nif os.fork() == 0:\n while time.process_time() < 1: pass\n os.mknod('done')"
+    with budget.Stopwatch() as watch:
+        wait = "until [ -e done ]; do sleep 0.1; done; sleep 1"
+        done = restricted("bash", "-c", f'{sys.executable} -c "{orphan}"; {wait}')
+    assert done.returncode == 0, done.stderr
+    assert watch.cpu > 1 and watch.wall > 2
+
+
 def test_machine_sees_the_restriction(possible):
     code = "from beyondlab.kit.machine import look; m = look(); print(m.kvm, m.user_namespaces, m.root, m.cgroup_writable)"
     done = restricted(sys.executable, "-c", code)
@@ -149,6 +159,8 @@ def test_notebook_under_nbval_as_binder_runs_it(path, binder, possible, tmp_path
         "--nbval-cell-timeout", str(harness.CELL_LIMIT), "--nbval-sanitize-with", "sanitize.cfg",
         str((folder / path.name).relative_to(work)),
     ]  # fmt: skip
-    done = restricted("sh", "-c", 'JUPYTER_PATH="$PWD/jupyter" exec "$@"', "sh", *pytest_command, copy=work)
+    with budget.Stopwatch() as watch:
+        done = restricted("sh", "-c", 'JUPYTER_PATH="$PWD/jupyter" exec "$@"', "sh", *pytest_command, copy=work)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert re.search(rf"\b{len(harness.code(harness.read(path)))} passed", done.stdout), done.stdout[-2000:]
+    assert watch.seconds < budget.SECONDS, f"{watch}"
