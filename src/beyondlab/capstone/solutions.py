@@ -60,6 +60,7 @@ SOLUTIONS: Mapping[str, Solution] = {
         },
     ),
 }
+"""Name -> design. Each meets all requirements; a test holds them to it."""
 
 
 def check(choice: Choice | None, *, product: Product = Product(), requirements: Requirements = Requirements()) -> Verdict:

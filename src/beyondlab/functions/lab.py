@@ -31,6 +31,8 @@ from beyondlab.kit.runtime_api import MAX_RESPONSE_BYTES, RuntimeApi
 
 INIT_LIMIT = 10.0
 """Seconds that Lambda gives the init phase of an on-demand function."""
+SNAP_INIT_LIMIT = 130.0
+"""The same with SnapStart, unless the function's own time-out is longer (AWS, "Lambda execution environment lifecycle")."""
 
 
 def missing() -> str | None:
@@ -86,6 +88,7 @@ class Environment:
 
     ``code`` is the source of the handler's module, ``app.py``; the handler is ``app.handler`` unless named otherwise.
     With ``snap_start`` the runtime stops after its init where the snapshot is taken, until :meth:`restore`.
+    ``init_limit``: seconds for the init phase; if None, Lambda's own limit.
     """
 
     def __init__(
@@ -95,11 +98,13 @@ class Environment:
         handler: str = "app.handler",
         memory_mb: int = 128,
         snap_start: bool = False,
-        init_limit: float = INIT_LIMIT,
+        init_limit: float | None = None,
         number: int = 1,
     ) -> None:
         if not 128 <= memory_mb <= 10_240:
             raise ValueError(f"memory_mb={memory_mb!r}: Lambda allows 128 to 10,240 MB")
+        if init_limit is None:
+            init_limit = SNAP_INIT_LIMIT if snap_start else INIT_LIMIT
         check.positive("init_limit", init_limit, "seconds")
         self.number = number
         self.init = 0.0

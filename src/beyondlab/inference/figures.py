@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from beyondlab.inference import lab, model, phases
-from beyondlab.kit.figures import Figure, bars, colour, series, style
+from beyondlab.kit.figures import Figure, bars, colour, log_ticks, series, style
 from beyondlab.kit.recordings import Result
 from beyondlab.kit.tables import quantity
 
@@ -120,6 +120,7 @@ def batching(result: Result) -> Figure:
             axes.set(yscale="log", xticks=range(3), xticklabels=["one by\none", "batch,\n0 ms", "batch,\n20 ms"])
             axes.set_title(f"{load}: {result[f'{load}: offered']:.0f} a second")
             axes.grid(axis="x", visible=False)
+            log_ticks(axes.yaxis)
         both[0].set_ylabel("response, milliseconds")
         handles = [plt.Rectangle((0, 0), 1, 1, **bars(3)), plt.Rectangle((0, 0), 1, 1, **bars(1)),
                    plt.Line2D([], [], linestyle="", marker="D", color=colour("ink"))]  # fmt: skip

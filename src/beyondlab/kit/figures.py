@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import quoteattr
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure as MplFigure
 
 LIGHT: dict[str, str] = {
@@ -160,6 +161,15 @@ def style() -> Iterator[None]:
 
     with matplotlib.rc_context(_rc()):
         yield
+
+
+def log_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis: 1, 2 and 5 times powers of ten, written out."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axis.set_minor_locator(NullLocator())
 
 
 def _words(text: str, what: str) -> str:

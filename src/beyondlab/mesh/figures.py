@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib import pyplot as plt
 
-from beyondlab.kit.figures import Figure, bars, colour, series, style
+from beyondlab.kit.figures import Figure, bars, colour, log_ticks, series, style
 from beyondlab.kit.recordings import Result
 from beyondlab.mesh.spans import Span, depth_first, from_start
 from beyondlab.mesh.storm import Storm
@@ -76,8 +76,7 @@ def tolls(result: Result, paths: Sequence[str], rates: Sequence[float]) -> Figur
                 values = [float(result[f"{path}, {rate:g}/s, {which}"]) for rate in rates]
                 axes.semilogy(range(len(rates)), values, label=path, **series(number))
             axes.set(xticks=range(len(rates)), xticklabels=[f"{rate:g}" for rate in rates], title=f"{which}, ms", xlabel="requests/s")
-            axes.minorticks_off()
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            log_ticks(axes.yaxis)
         top = rates[-1]
         for axes, what, title in ((cpu, f", {top:g}/s, vCPU", "vCPU at 1,000/s"), (memory, ", MB", "MB of memory")):
             for row, path in enumerate(paths[1:]):
