@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class Watched:
         pids = {pid for pid in self.lab | self.guards | self.children | {self.kernel} if alive(pid)} | carriers
         found = {
             "processes": [f"{pid} {' '.join(psutil.Process(pid).cmdline())}" for pid in pids if alive(pid)],
-            "ports": [port for port in self.ports if listens(port)],
+            "ports": [port for port in self.ports if listens(port) and not a_neighbours(port)],
             "scratch folders": [str(folder) for folder in self.scratch if folder.exists()],
         }
         return {kind: left for kind, left in found.items() if left}
@@ -94,6 +95,26 @@ class Watched:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def a_neighbours(port: int) -> bool:
+    """Whether all who listen on it descend from this test run: another window or worker got the number, free again.
+
+    What a dead kernel leaves behind has no living ancestor in the run: it is handed to process 1.
+    """
+    run = {os.getpid(), os.getppid()} - {1}
+    holders = {
+        connection.pid for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port
+    }  # fmt: skip
+    return bool(holders) and all(pid and run & {pid, *ancestors(pid)} for pid in holders)
+
+
+def ancestors(pid: int) -> set[int]:
+    try:
+        return {parent.pid for parent in psutil.Process(pid).parents()}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def nothing_left(watched: Watched, within: float) -> None:
@@ -194,6 +215,19 @@ def test_cells_twice_beside_a_second_window_do_no_harm_and_leave_nothing(path, t
     assert list(temporary.iterdir()) == []
     assert second.peak < budget.BYTES, f"{second.peak / 1e6:.0f} MB of memory"
     assert second.cpu < budget.CPU_SECONDS, f"{second.cpu:.0f} s of CPU"
+
+
+def test_a_port_of_a_neighbour_is_not_what_is_left_and_that_of_an_orphan_is():
+    listen = "import os, socket\ns = socket.create_server(('127.0.0.1', 0))\n{fork}"
+    say = "print(s.getsockname()[1], os.getpid(), flush=True)\ninput()"
+    for fork, neighbours in (("", True), ("if os.fork(): os._exit(0)\n", False)):
+        command = [sys.executable, "-c", listen.format(fork=fork) + say]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            port, pid = map(int, process.stdout.readline().split())
+            what = "the fork to be an orphan"
+            processes.wait_until(lambda: (os.getpid() in ancestors(pid)) == neighbours, timeout=5, what=what)
+            assert listens(port) and a_neighbours(port) == neighbours
+            process.communicate(b"\n")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
