@@ -12,6 +12,8 @@ from concurrent.futures import Future
 
 from dbos import DBOS, SetWorkflowID
 
+from beyondlab.durable import on_sqlite
+
 PATIENCE = 30.0
 """Seconds that one alert may take."""
 
@@ -36,11 +38,7 @@ def launch(database: str, send: Callable[[int], Awaitable[None]]) -> None:
     """Start DBOS, which takes up the alerts that it finds unfinished. ``send`` runs on the loop that calls this."""
     loop = asyncio.get_running_loop()
     _Here.send = lambda number: asyncio.run_coroutine_threadsafe(send(number), loop)
-    DBOS(config={
-        "name": "alerts", "system_database_url": f"sqlite:///{database}", "executor_id": "lab",
-        "application_version": "1", "log_level": "CRITICAL",
-    })  # fmt: skip
-    DBOS.launch()
+    on_sqlite.launch("alerts", database, "1")
 
 
 async def alert(number: int) -> None:

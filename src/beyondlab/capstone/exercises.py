@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from beyondlab.capstone import solutions
+from beyondlab.capstone import nodes, solutions
 from beyondlab.capstone.model import evaluate
 from beyondlab.capstone.money import always
 from beyondlab.capstone.product import DIMENSIONS, HOURS, Choice, Product, Requirements
 from beyondlab.capstone.record import LEAST
-from beyondlab.hosting.costs import ALLOCATABLE
-from beyondlab.hosting.placement import pack
 from beyondlab.kit.exercises import Verdict, check_choice, check_function, check_number, verdict
 from beyondlab.kit.prices import price
 
@@ -23,9 +21,8 @@ TEN_TIMES = Product(devices=(120_000, 80_000))
 
 def check_nodes(usd: float | None) -> Verdict:
     """Exercise 1: USD a month of the nodes for four pods of one vCPU and eight of a quarter, at the price table's rate."""
-    count = len(pack([(1.0, 512)] * 4 + [(0.25, 256)] * 8, "best fit", vcpu=ALLOCATABLE[0], memory=ALLOCATABLE[1]))
-    month = always(HOURS, 2 * price("fleet.vcpu-hour"))
-    right = count * month
+    month = always(HOURS, nodes.vcpus(1) * price("fleet.vcpu-hour"))
+    right = nodes.packed([(1.0, 512)] * 4 + [(0.25, 256)] * 8) * month
     return check_number(
         usd, right, unit="USD", rtol=0.005,
         mistakes=[(month, "That is one node; how many are there?"), (right / 2, "A node has two vCPUs, and you pay for both."),

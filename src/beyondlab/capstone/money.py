@@ -160,7 +160,7 @@ def whole_nodes(product: Product, choice: Choice) -> int:
 
 def room(product: Product, choice: Choice, used: float) -> float:
     """USD a month of what the nodes cost beyond ``used``, the USD of what runs on them: room for bursts, and rounding."""
-    return max(0.0, _vcpu(nodes.vcpus(whole_nodes(product, choice))) - used) if choice.own_clusters else 0.0
+    return max(0.0, _vcpu(nodes.vcpus(whole_nodes(product, choice))) - used)
 
 
 def lines(product: Product, choice: Choice, seed: int = 1) -> dict[str, float]:

@@ -8,6 +8,7 @@ fit, as in :mod:`beyondlab.hosting.placement`. Sizes in vCPU and MiB, times in s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 from beyondlab.capstone import numbers
@@ -43,11 +44,16 @@ def pods_of(work: Pod, countries: int, pods: int) -> list[Pod]:
     return [work] * pods + [*SYSTEM, *[GATEWAY, DASHBOARD] * countries]
 
 
+def packed(pods: Sequence[Pod]) -> int:
+    """Nodes that these pods need, by best fit."""
+    vcpu, memory = ALLOCATABLE
+    return len(pack(pods, "best fit", vcpu=vcpu, memory=memory))
+
+
 @lru_cache(256)
 def count(work: Pod, countries: int, pods: int) -> int:
     """Nodes of one cluster."""
-    vcpu, memory = ALLOCATABLE
-    return len(pack(pods_of(work, countries, pods), "best fit", vcpu=vcpu, memory=memory))
+    return packed(pods_of(work, countries, pods))
 
 
 def least(work: Pod, countries: int, pods: int) -> int:

@@ -119,14 +119,15 @@ def burst_size(product: Product, devices: tuple[int, ...]) -> int:
     return round(product.returning * max(devices) * product.buffered)
 
 
-def sites(product: Product, choice: Choice) -> list[tuple[tuple[int, ...], int]]:
+@lru_cache(512)
+def sites(product: Product, choice: Choice) -> tuple[tuple[tuple[int, ...], int], ...]:
     """Where the enrichment runs: devices served (by country), and always-on pods, divided by Karmada's rule."""
     total = always_on(product, choice)
     if choice.orchestration == "one cluster":
-        return [(product.devices, total)]
+        return ((product.devices, total),)
     weights = dict(zip("AB", product.devices))
     shares = division.webster(max(total, 4), weights)
-    return [((devices,), max(2, shares[name])) for name, devices in weights.items()]
+    return tuple(((devices,), max(2, shares[name])) for name, devices in weights.items())
 
 
 def enrich(product: Product, choice: Choice, site: int, moment: str, seed: int, *, cold: bool = False) -> Enriched:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from dbos import DBOS, SetWorkflowID
 
+from beyondlab.durable.on_sqlite import launch
 from beyondlab.durable.orders import World
 
 Code = Literal["as it was", "changed", "patched"]
@@ -62,19 +63,6 @@ def _order(order: str) -> str:
     return "shipped"
 
 
-def _launch(database: str, version: str | None) -> None:
-    config = {
-        "name": "orders",
-        "system_database_url": f"sqlite:///{database}",
-        "executor_id": "lab",
-        "log_level": "CRITICAL",
-    }
-    if version is not None:
-        config["application_version"] = version
-    DBOS(config=config)
-    DBOS.launch()
-
-
 def _wait(order: str, timeout: float = 120.0) -> tuple[str, Any]:
     """Status and result of a workflow, when it has ended."""
     deadline = time.monotonic() + timeout
@@ -99,7 +87,7 @@ def live(database: str, folder: str, orders: list[str], broken: tuple[str, ...] 
     points: dict[str, list[str]] = {order: [] for order in orders}
     _prepare(folder, broken)
     _Here.reached = lambda order, point: points[order].append(point)
-    _launch(database, "1")
+    launch("orders", database, "1")
     results = {}
     for order in orders:
         with SetWorkflowID(order):
@@ -121,7 +109,7 @@ def die(database: str, folder: str, last: dict[str, str], broken: tuple[str, ...
 
     _prepare(folder, broken)
     _Here.reached = reached
-    _launch(database, "1")
+    launch("orders", database, "1")
     for order in last:
         with SetWorkflowID(order):
             DBOS.start_workflow(_order, order)
@@ -134,7 +122,7 @@ def die(database: str, folder: str, last: dict[str, str], broken: tuple[str, ...
 def resume(database: str, folder: str, orders: list[str], broken: tuple[str, ...] = ("ship",)) -> dict[str, str]:
     """Do nothing but launch DBOS, which takes up what it finds, and wait for the end of the orders. Results by order."""
     _prepare(folder, broken)
-    _launch(database, "1")
+    launch("orders", database, "1")
     return {order: _wait(order)[1] for order in orders}
 
 
@@ -197,7 +185,7 @@ def fall_asleep(database: str, folder: str, order: str, seconds: float, version:
     """Start the patient order, and die as soon as its sleep is recorded."""
     _Here.folder = folder
     patient = _sleeping_workflow("as it was", seconds)
-    _launch(database, version)
+    launch("orders", database, version)
     with SetWorkflowID(order):
         DBOS.start_workflow(patient, order)
     deadline = time.monotonic() + 60
@@ -219,7 +207,7 @@ def wake_up(
     """
     _Here.folder = folder
     patient = _sleeping_workflow(code, seconds)
-    _launch(database, version)
+    launch("orders", database, version)
     launched = time.time()
     recorded = {step["function_name"]: step for step in DBOS.list_workflow_steps(order)}
     due = recorded["DBOS.sleep"]["output"]
